@@ -1,0 +1,75 @@
+//! ERROR and DISCONNECT: how an end is put into words (PROTOCOL.md §5.3 and §5.4).
+
+use alloc::borrow::ToOwned;
+use alloc::string::String;
+
+use bytes::Bytes;
+
+use super::{Connection, Sort};
+use crate::ContentType;
+use crate::frame::{EncodedFrame, FrameKind, LEGACY_MIN_FRAME, push_json_string};
+use crate::Instant;
+
+/// How much of a reason or an error text is sent, and kept of the peer's.
+const MAX_TEXT: usize = 1024;
+
+impl Connection {
+    pub(super) fn push_error(&mut self, now: Instant, text: &str, min_len: usize) {
+        let frame = self.error_frame(text, min_len);
+        self.push(now, frame, Sort::Other);
+    }
+
+    pub(super) fn error_frame(&mut self, text: &str, min_len: usize) -> EncodedFrame {
+        let text = match cut(text) {
+            "" => "unspecified error",
+            text => text,
+        };
+        self.encode(
+            FrameKind::Error,
+            ContentType::TEXT,
+            Bytes::copy_from_slice(text.as_bytes()),
+            min_len,
+        )
+        // Not empty, and at most `MAX_TEXT` bytes.
+        .expect("an error text fits")
+    }
+
+    pub(super) fn push_disconnect(&mut self, now: Instant, reason: &str) {
+        let mut json = String::from("{\"message\": \"Disconnecting\", \"reason\": ");
+        push_json_string(&mut json, cut(reason));
+        json.push('}');
+        let frame = self
+            .encode(
+                FrameKind::Disconnect,
+                ContentType::JSON,
+                json.into(),
+                LEGACY_MIN_FRAME,
+            )
+            // At most six times `MAX_TEXT` bytes.
+            .expect("a reason fits");
+        self.push(now, frame, Sort::Other);
+    }
+}
+
+/// The text of an ERROR.
+pub(super) fn error_text(content: &[u8]) -> String {
+    let text = String::from_utf8_lossy(&content[..content.len().min(MAX_TEXT)]);
+    cut(&text).to_owned()
+}
+
+/// The reason in a DISCONNECT; empty where there is none that can be read.
+pub(super) fn disconnect_reason(content: &[u8]) -> String {
+    // A reason of full length, every character of it escaped, with room for the rest.
+    if content.len() > 8 * MAX_TEXT {
+        return String::new();
+    }
+    serde_json::from_slice::<serde_json::Value>(content)
+        .ok()
+        .and_then(|value| Some(cut(value.get("reason")?.as_str()?).to_owned()))
+        .unwrap_or_default()
+}
+
+/// The first [`MAX_TEXT`] bytes of a text, in whole characters.
+fn cut(text: &str) -> &str {
+    &text[..text.floor_char_boundary(MAX_TEXT)]
+}

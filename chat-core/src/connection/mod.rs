@@ -1,0 +1,463 @@
+//! One connection: handshake, heartbeat, messages, end (PROTOCOL.md §4 to §7).
+
+mod goodbye;
+mod inbound;
+mod outbox;
+mod timers;
+
+use alloc::collections::VecDeque;
+use alloc::sync::Arc;
+
+use bytes::Bytes;
+use uuid::Uuid;
+
+use self::outbox::{Outbox, Sort};
+use crate::frame::{
+    Decoder, EncodeError, EncodedFrame, Encoder, Frame, FrameKind, LEGACY_MIN_FRAME, Limits,
+};
+use crate::{CloseReason, Config, ContentType, Event, Instant, Message, ProtocolError, SendError};
+
+/// Which end of the connection this is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Role {
+    /// The end that connected.
+    Client,
+    /// The end that accepted.
+    Server,
+}
+
+/// Where a connection is in its life. The transitions are the table of PROTOCOL.md §7.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum State {
+    /// Client: waits for `session_init`.
+    AwaitInit,
+    /// Server: waits for `session_ack`.
+    AwaitAck,
+    /// Messages flow.
+    Established,
+    /// This end is done: what is queued goes out, what comes in is discarded.
+    Closing,
+    /// Over.
+    Closed,
+}
+
+/// What has gone over a connection.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stats {
+    /// Verified frames from the peer.
+    pub frames_received: u64,
+    /// Frames taken whole by the transport.
+    pub frames_sent: u64,
+    /// Messages from the peer.
+    pub messages_received: u64,
+    /// Messages taken whole by the transport.
+    pub messages_sent: u64,
+    /// Bytes from the peer, those of an unfinished frame included.
+    pub bytes_received: u64,
+    /// Bytes taken by the transport.
+    pub bytes_sent: u64,
+}
+
+/// The whole protocol for one peer, in either role.
+///
+/// It has no clock and no I/O: the caller brings the bytes and the time. Its methods come in four
+/// families. `handle_*` takes input and cannot fail; [`send`](Self::send), [`close`](Self::close)
+/// and the like are commands; `poll_*` gives what there is to do; the rest are getters. The loop
+/// around a transport is in the [crate documentation](crate).
+///
+/// After any input or command, [`poll_transmit`](Self::poll_transmit),
+/// [`poll_event`](Self::poll_event) and [`poll_timeout`](Self::poll_timeout) may answer
+/// differently; without one, only after being drained.
+pub struct Connection {
+    config: Arc<Config>,
+    role: Role,
+    phase: Phase,
+    session: Option<Uuid>,
+    decoder: Decoder,
+    encoder: Encoder,
+    outbox: Outbox,
+    inbox: VecDeque<Event>,
+    /// What the events in `inbox` cost.
+    inbox_bytes: usize,
+    /// Input was refused because the inbox was full: silence is this end's doing.
+    deaf: bool,
+    /// Since when it has not been.
+    listening_since: Instant,
+    /// When the last verified frame came.
+    heard: Instant,
+    /// When the transport last took bytes, or bytes began to wait for it.
+    progress: Instant,
+    next_ping: Instant,
+    ping_queued: bool,
+    stats: Stats,
+}
+
+/// The data of each state.
+enum Phase {
+    /// `AwaitInit` or `AwaitAck`, by role.
+    Handshake {
+        deadline: Instant,
+    },
+    Established,
+    Closing {
+        reason: CloseReason,
+        deadline: Instant,
+        /// The peer's side has ended.
+        eof: bool,
+    },
+    Closed,
+}
+
+/// What an event in the inbox costs beyond its content.
+const EVENT_OVERHEAD: usize = 128;
+
+impl Connection {
+    /// The client's end of a new connection: waits for the server to name a session.
+    pub fn client(config: Arc<Config>, now: Instant) -> Self {
+        Self::new(config, Role::Client, None, now)
+    }
+
+    /// The server's end of a new connection, for a session with the given id.
+    ///
+    /// The id must be a fresh random one ([`Uuid`] version 4).
+    pub fn server(config: Arc<Config>, session: Uuid, now: Instant) -> Self {
+        let mut connection = Self::new(config, Role::Server, Some(session), now);
+        // Alone in its read at the peer, and shorter than that read: no padding (PROTOCOL.md §6).
+        let frame = connection.encode_own(
+            FrameKind::SessionInit,
+            ContentType::BINARY,
+            b"Session established",
+            0,
+        );
+        connection.push(now, frame, Sort::Other);
+        connection
+    }
+
+    /// The server's end of a connection that it turns away: the client is told why, and no session
+    /// begins.
+    pub fn refuse(config: Arc<Config>, reason: &str, now: Instant) -> Self {
+        let mut connection = Self::new(config, Role::Server, None, now);
+        connection.push_error(now, reason, 0);
+        connection.begin_closing(
+            now,
+            CloseReason::Local {
+                reason: reason.into(),
+            },
+        );
+        connection
+    }
+
+    fn new(config: Arc<Config>, role: Role, session: Option<Uuid>, now: Instant) -> Self {
+        let key = config.key.clone();
+        Self {
+            role,
+            phase: Phase::Handshake {
+                deadline: now + config.handshake_timeout,
+            },
+            session,
+            decoder: Decoder::new(key.clone(), Limits::HANDSHAKE),
+            encoder: Encoder::new(key),
+            outbox: Outbox::default(),
+            inbox: VecDeque::new(),
+            inbox_bytes: 0,
+            deaf: false,
+            listening_since: now,
+            heard: now,
+            progress: now,
+            next_ping: now,
+            ping_queued: false,
+            stats: Stats::default(),
+            config,
+        }
+    }
+
+    /// Which end this is.
+    pub fn role(&self) -> Role {
+        self.role
+    }
+
+    /// Where the connection is in its life.
+    pub fn state(&self) -> State {
+        match (&self.phase, self.role) {
+            (Phase::Handshake { .. }, Role::Client) => State::AwaitInit,
+            (Phase::Handshake { .. }, Role::Server) => State::AwaitAck,
+            (Phase::Established, _) => State::Established,
+            (Phase::Closing { .. }, _) => State::Closing,
+            (Phase::Closed, _) => State::Closed,
+        }
+    }
+
+    /// The session's id: the server's from the start, the client's once established.
+    pub fn session(&self) -> Option<Uuid> {
+        self.session
+    }
+
+    /// What has gone over the connection.
+    pub fn stats(&self) -> Stats {
+        self.stats
+    }
+
+    /// When the last verified frame came; before the first, when the connection was made.
+    pub fn last_heard(&self) -> Instant {
+        self.heard
+    }
+
+    /// Bytes that wait to be transmitted, overhead included.
+    pub fn outbox_bytes(&self) -> usize {
+        self.outbox.bytes()
+    }
+
+    /// Whether [`handle_input`](Self::handle_input) would take bytes. False while too many events
+    /// wait to be polled: read no more from the transport until then.
+    pub fn wants_input(&self) -> bool {
+        self.inbox.is_empty() || self.inbox_bytes < self.config.max_inbox
+    }
+
+    /// Nothing will be transmitted any more: end this direction of the transport (`shutdown` for
+    /// writing), and go on reading until its end.
+    pub fn is_write_finished(&self) -> bool {
+        self.outbox.is_empty() && matches!(self.phase, Phase::Closing { .. } | Phase::Closed)
+    }
+
+    /// The connection is over: close the transport. Events may still wait, the last of them
+    /// [`Event::Closed`].
+    pub fn is_closed(&self) -> bool {
+        matches!(self.phase, Phase::Closed)
+    }
+
+    /// Queues a message.
+    ///
+    /// `Ok` means that it is in the outbox, not that it has arrived. An error hands the message
+    /// back and changes nothing; [`SendError::Full`] means to try again when
+    /// [`consume_transmit`](Self::consume_transmit) has made room.
+    #[expect(
+        clippy::result_large_err,
+        reason = "the error is the message handed back"
+    )]
+    pub fn send(&mut self, now: Instant, message: Message) -> Result<(), SendError> {
+        match self.phase {
+            Phase::Handshake { .. } => return Err(SendError::NotEstablished(message)),
+            Phase::Established => {}
+            Phase::Closing { .. } | Phase::Closed => return Err(SendError::Closed(message)),
+        }
+        // What cannot fit is not hashed first.
+        if !self.outbox.is_empty()
+            && self.outbox.bytes() + message.content().len() > self.config.max_outbox
+        {
+            return Err(SendError::Full(message));
+        }
+        if message.content().len() > self.config.limits.content as usize {
+            return Err(SendError::TooLarge(message));
+        }
+        let encoded = self.encode(
+            FrameKind::Message,
+            message.content_type().clone(),
+            message.content().clone(),
+            LEGACY_MIN_FRAME,
+        );
+        match encoded {
+            Ok(frame) if self.outbox.has_room(&frame, self.config.max_outbox) => {
+                self.push(now, frame, Sort::Message);
+                Ok(())
+            }
+            Ok(_) => Err(SendError::Full(message)),
+            Err(EncodeError::EmptyContent | EncodeError::EmptyContentType) => {
+                Err(SendError::Empty(message))
+            }
+            Err(EncodeError::ContentTooLarge { .. } | EncodeError::HeaderTooLarge { .. }) => {
+                Err(SendError::TooLarge(message))
+            }
+        }
+    }
+
+    /// Tells the peer that something went wrong; the connection lives on. A version 1 client ends
+    /// its side when it hears of an error.
+    ///
+    /// Text above 1,024 bytes is cut. Does nothing unless the connection is established, or when
+    /// too many errors wait already.
+    pub fn send_error(&mut self, now: Instant, text: &str) {
+        if matches!(self.phase, Phase::Established) {
+            let frame = self.error_frame(text, LEGACY_MIN_FRAME);
+            if self.outbox.has_room(&frame, self.config.max_outbox) {
+                self.push(now, frame, Sort::Other);
+            }
+        }
+    }
+
+    /// Ends the connection when everything queued has been sent: the peer is told `reason`, of
+    /// which it gets the first 1,024 bytes.
+    ///
+    /// What still arrives is discarded. Before the connection is established it ends at once;
+    /// when it is closing already, nothing changes.
+    pub fn close(&mut self, now: Instant, reason: &str) {
+        let local = CloseReason::Local {
+            reason: reason.into(),
+        };
+        match self.phase {
+            Phase::Handshake { .. } => self.finish(local),
+            Phase::Established => {
+                self.push_disconnect(now, reason);
+                self.begin_closing(now, local);
+            }
+            Phase::Closing { .. } | Phase::Closed => {}
+        }
+    }
+
+    /// Like [`close`](Self::close), but drops what is queued: the peer is told next.
+    pub fn abort(&mut self, now: Instant, reason: &str) {
+        if matches!(self.phase, Phase::Established) {
+            self.outbox.clear_unbegun();
+        }
+        self.close(now, reason);
+    }
+
+    /// The bytes to write next, as up to `out.len()` slices; returns how many were set. Two are
+    /// enough. Zero slices: nothing to write.
+    ///
+    /// To a peer that negotiated nothing this is at most one frame: write it with one call, and
+    /// without delay (`TCP_NODELAY`), for such a peer may read no more than that at once.
+    pub fn poll_transmit<'a>(&'a self, out: &mut [&'a [u8]]) -> usize {
+        self.outbox.peek(out)
+    }
+
+    /// The transport took this many of the bytes that [`poll_transmit`](Self::poll_transmit)
+    /// showed.
+    ///
+    /// # Panics
+    ///
+    /// If it took more than were shown.
+    pub fn consume_transmit(&mut self, now: Instant, bytes: usize) {
+        if bytes == 0 {
+            return;
+        }
+        self.progress = now;
+        self.stats.bytes_sent += bytes as u64;
+        if let Some(sort) = self.outbox.consume(bytes) {
+            self.stats.frames_sent += 1;
+            match sort {
+                Sort::Message => self.stats.messages_sent += 1,
+                Sort::Ping => self.ping_left(now),
+                Sort::Other => {}
+            }
+        }
+        self.finish_if_done();
+    }
+
+    /// The next event, oldest first. [`Event::Closed`] is the last.
+    pub fn poll_event(&mut self) -> Option<Event> {
+        let event = self.inbox.pop_front()?;
+        self.inbox_bytes -= cost(&event);
+        if self.inbox.is_empty() && self.inbox.capacity() > 16 {
+            // An idle connection holds no buffers.
+            self.inbox = VecDeque::new();
+        }
+        Some(event)
+    }
+
+    fn push_event(&mut self, event: Event) {
+        self.inbox_bytes += cost(&event);
+        self.inbox.push_back(event);
+    }
+
+    fn push(&mut self, now: Instant, frame: EncodedFrame, sort: Sort) {
+        if self.outbox.is_empty() {
+            self.progress = now;
+        }
+        self.outbox.push(frame, sort);
+    }
+
+    fn push_control(&mut self, now: Instant, frame: EncodedFrame, sort: Sort) {
+        if self.outbox.is_empty() {
+            self.progress = now;
+        }
+        self.outbox.push_control(frame, sort);
+    }
+
+    fn encode(
+        &mut self,
+        kind: FrameKind,
+        content_type: ContentType,
+        content: Bytes,
+        min_len: usize,
+    ) -> Result<EncodedFrame, EncodeError> {
+        let frame = Frame {
+            kind,
+            content_type,
+            session: self.session,
+            content,
+        };
+        self.encoder.encode(&frame, min_len)
+    }
+
+    /// Encodes a frame of the protocol's own.
+    fn encode_own(
+        &mut self,
+        kind: FrameKind,
+        content_type: ContentType,
+        content: &'static [u8],
+        min_len: usize,
+    ) -> EncodedFrame {
+        self.encode(kind, content_type, Bytes::from_static(content), min_len)
+            // Contents and types are constants that fit.
+            .expect("a frame of the protocol fits")
+    }
+
+    fn establish(&mut self, now: Instant, session: Uuid) {
+        self.phase = Phase::Established;
+        self.decoder.set_limits(self.config.limits);
+        if let Some(interval) = self.config.heartbeat {
+            self.next_ping = now + interval;
+        }
+        self.push_event(Event::Established { session });
+    }
+
+    fn begin_closing(&mut self, now: Instant, reason: CloseReason) {
+        self.phase = Phase::Closing {
+            reason,
+            deadline: now + self.config.close_timeout,
+            eof: false,
+        };
+    }
+
+    /// Ends the connection for the peer's fault. An established peer is told why; in a handshake
+    /// nothing is said to someone who has not shown that it holds the key (PROTOCOL.md §8).
+    fn fail(&mut self, now: Instant, error: ProtocolError) {
+        let reason = CloseReason::Protocol(error);
+        if matches!(self.phase, Phase::Established) {
+            self.outbox.clear_unbegun();
+            self.push_error(now, &alloc::format!("{error}"), LEGACY_MIN_FRAME);
+            self.push_disconnect(now, "Protocol error");
+            self.begin_closing(now, reason);
+        } else {
+            self.finish(reason);
+        }
+    }
+
+    /// The end of a closing connection whose both directions are done.
+    fn finish_if_done(&mut self) {
+        if self.outbox.is_empty()
+            && let Phase::Closing {
+                reason, eof: true, ..
+            } = &self.phase
+        {
+            let reason = reason.clone();
+            self.finish(reason);
+        }
+    }
+
+    /// The one end of every connection.
+    fn finish(&mut self, reason: CloseReason) {
+        self.phase = Phase::Closed;
+        self.outbox = Outbox::default();
+        self.push_event(Event::Closed(reason));
+    }
+}
+
+fn cost(event: &Event) -> usize {
+    EVENT_OVERHEAD
+        + match event {
+            Event::Message(message) => message.content().len(),
+            Event::Error(text) => text.len(),
+            Event::Established { .. } | Event::Closed(_) => 0,
+        }
+}

@@ -1,0 +1,58 @@
+//! Whose fault it is: the peer's is a [`ProtocolError`], the caller's a [`SendError`].
+
+use thiserror::Error;
+
+use crate::Message;
+use crate::frame::{FrameError, FrameKind};
+
+/// What the peer did wrong. The connection is over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum ProtocolError {
+    /// Its bytes are not a frame.
+    #[error(transparent)]
+    Frame(#[from] FrameError),
+    /// A frame that has no place here.
+    #[error("unexpected {0} frame")]
+    Unexpected(FrameKind),
+    /// A frame of another session, or of none.
+    #[error("{0} frame of another session")]
+    WrongSession(FrameKind),
+    /// A `session_init` that names no session.
+    #[error("session_init without a session id")]
+    NoSession,
+}
+
+/// Why a message was not queued. It is handed back; nothing has changed.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum SendError {
+    /// The outbox is full: the peer takes less than is sent to it. Wait and try again.
+    #[error("the outbox is full")]
+    Full(Message),
+    /// The handshake is not done yet.
+    #[error("the connection is not established yet")]
+    NotEstablished(Message),
+    /// The connection is closing or closed.
+    #[error("the connection is closed")]
+    Closed(Message),
+    /// The content or its content type is empty.
+    #[error("an empty message cannot be sent")]
+    Empty(Message),
+    /// The content or its content type is larger than a frame allows.
+    #[error("a message of {} bytes does not fit into a frame", .0.content().len())]
+    TooLarge(Message),
+}
+
+impl SendError {
+    /// The message that was not sent.
+    pub fn into_message(self) -> Message {
+        match self {
+            Self::Full(message)
+            | Self::NotEstablished(message)
+            | Self::Closed(message)
+            | Self::Empty(message)
+            | Self::TooLarge(message) => message,
+        }
+    }
+}

@@ -1,0 +1,100 @@
+//! What a connection reports.
+
+use alloc::boxed::Box;
+use alloc::string::String;
+use core::fmt;
+
+use uuid::Uuid;
+
+use crate::{Message, ProtocolError};
+
+/// Something that happened on a [`Connection`](crate::Connection).
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Event {
+    /// The handshake is done; messages can be sent.
+    Established {
+        /// The session's id, chosen by the server.
+        session: Uuid,
+    },
+    /// A message arrived.
+    Message(Message),
+    /// The peer reports that something went wrong. The connection lives on unless a
+    /// [`Closed`](Self::Closed) follows. The text is the peer's: sanitise it before a terminal
+    /// sees it.
+    Error(String),
+    /// The connection is over. The last event, and there is exactly one.
+    Closed(CloseReason),
+}
+
+/// Why a connection is over.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum CloseReason {
+    /// This end closed it.
+    Local {
+        /// The reason that was given to the peer.
+        reason: Box<str>,
+    },
+    /// The peer said goodbye.
+    Peer {
+        /// Its reason: its text, so sanitise it before a terminal sees it.
+        reason: Box<str>,
+    },
+    /// The server answered the connection with an error instead of a session.
+    Refused {
+        /// Its reason: its text, so sanitise it before a terminal sees it.
+        reason: Box<str>,
+    },
+    /// The stream ended without a goodbye: the peer crashed, or the network cut it.
+    Eof {
+        /// The stream ended inside a frame.
+        mid_frame: bool,
+    },
+    /// The peer broke the protocol.
+    Protocol(ProtocolError),
+    /// A deadline passed.
+    Timeout(Timeout),
+    /// The transport failed.
+    Transport {
+        /// What the transport said.
+        error: Box<str>,
+    },
+}
+
+/// Which deadline passed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Timeout {
+    /// The handshake was not done in time.
+    Handshake,
+    /// Nothing was heard from the peer.
+    Idle,
+    /// The transport took none of the bytes that waited for it.
+    Stall,
+}
+
+impl fmt::Display for CloseReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Local { reason } => write!(f, "closed by this end: {reason}"),
+            Self::Peer { reason } => write!(f, "closed by the peer: {reason}"),
+            Self::Refused { reason } => write!(f, "refused by the server: {reason}"),
+            Self::Eof { mid_frame: false } => f.write_str("the peer ended without a goodbye"),
+            Self::Eof { mid_frame: true } => f.write_str("the peer ended in the middle of a frame"),
+            Self::Protocol(error) => write!(f, "protocol error: {error}"),
+            Self::Timeout(which) => which.fmt(f),
+            Self::Transport { error } => write!(f, "transport error: {error}"),
+        }
+    }
+}
+
+impl fmt::Display for Timeout {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Handshake => "timed out: the handshake was not done in time",
+            Self::Idle => "timed out: nothing was heard from the peer",
+            Self::Stall => "timed out: the peer took none of the bytes sent to it",
+        })
+    }
+}

@@ -1,0 +1,235 @@
+//! From bytes to frames, incrementally.
+
+use alloc::vec::Vec;
+use core::mem;
+
+use bytes::{Bytes, BytesMut};
+
+use super::fixed::FixedHeader;
+use super::header::{CachedHeader, Header, MAX_CACHED};
+use super::{FIXED_HEADER_LEN, Frame, FrameError, HeaderFault, Limits};
+use crate::key::{self, Key, MacState};
+
+/// Reads frames from a stream of bytes, however it is split.
+///
+/// Every byte is looked at once: contents are checked as they arrive. Memory grows with what has
+/// arrived, never with what was declared, and is given back after each frame. What is wrong is
+/// refused at the earliest byte that proves it (PROTOCOL.md §2.3); after that the stream has no
+/// next frame, and every further call returns the same error.
+pub struct Decoder {
+    key: Key,
+    limits: Limits,
+    stage: Stage,
+    /// Part of the fixed header, then the JSON header until it can be trusted.
+    head: Vec<u8>,
+    last: Option<CachedHeader>,
+}
+
+enum Stage {
+    Fixed,
+    Header(FixedHeader),
+    Content(FixedHeader, Content),
+    Failed(FrameError),
+}
+
+/// A content on its way in.
+struct Content {
+    received: BytesMut,
+    crc: crc32fast::Hasher,
+    mac: MacState,
+    /// The state of `mac` after a JSON header that is not the last one again.
+    fresh: Option<MacState>,
+}
+
+impl Decoder {
+    /// A decoder at the start of a stream.
+    pub fn new(key: Key, limits: Limits) -> Self {
+        Self {
+            key,
+            limits,
+            stage: Stage::Fixed,
+            head: Vec::new(),
+            last: None,
+        }
+    }
+
+    /// Sets the limits for the frames whose fixed header has not been read yet.
+    pub fn set_limits(&mut self, limits: Limits) {
+        self.limits = limits;
+    }
+
+    /// How many bytes of an unfinished frame have been taken. Zero between frames.
+    pub fn partial_len(&self) -> usize {
+        match &self.stage {
+            Stage::Fixed => self.head.len(),
+            Stage::Header(_) => FIXED_HEADER_LEN + self.head.len(),
+            Stage::Content(fixed, content) => {
+                FIXED_HEADER_LEN + fixed.header_len + content.received.len()
+            }
+            Stage::Failed(_) => 0,
+        }
+    }
+
+    /// Takes bytes from the front of `input`, up to the end of one frame.
+    ///
+    /// `Ok(None)` means that all of `input` was taken and the frame goes on.
+    pub fn decode(&mut self, input: &mut &[u8]) -> Result<Option<Frame>, FrameError> {
+        self.step(input).inspect_err(|error| {
+            self.stage = Stage::Failed(*error);
+            self.head = Vec::new();
+        })
+    }
+
+    fn step(&mut self, input: &mut &[u8]) -> Result<Option<Frame>, FrameError> {
+        loop {
+            match mem::replace(&mut self.stage, Stage::Fixed) {
+                Stage::Failed(error) => return Err(error),
+                Stage::Fixed => match self.fixed_header(input)? {
+                    None => return Ok(None),
+                    Some(fixed) => self.stage = Stage::Header(fixed),
+                },
+                Stage::Header(fixed) => match self.header(&fixed, input)? {
+                    None => {
+                        self.stage = Stage::Header(fixed);
+                        return Ok(None);
+                    }
+                    Some(content) => self.stage = Stage::Content(fixed, content),
+                },
+                Stage::Content(fixed, mut content) => {
+                    match content.take(&fixed, input) {
+                        None => {
+                            self.stage = Stage::Content(fixed, content);
+                            return Ok(None);
+                        }
+                        Some(bytes) => return self.finish(&fixed, content, bytes).map(Some),
+                    };
+                }
+            }
+        }
+    }
+
+    fn fixed_header(&mut self, input: &mut &[u8]) -> Result<Option<FixedHeader>, FrameError> {
+        if self.head.is_empty()
+            && let Some((bytes, rest)) = input.split_first_chunk()
+        {
+            let fixed = FixedHeader::parse(bytes, &self.limits)?;
+            *input = rest;
+            return Ok(Some(fixed));
+        }
+        let wanted = FIXED_HEADER_LEN - self.head.len();
+        let (part, rest) = input.split_at(wanted.min(input.len()));
+        *input = rest;
+        self.head.extend_from_slice(part);
+        let Some(bytes) = self.head.first_chunk() else {
+            FixedHeader::check_prefix(&self.head)?;
+            return Ok(None);
+        };
+        let fixed = FixedHeader::parse(bytes, &self.limits)?;
+        self.head.clear();
+        Ok(Some(fixed))
+    }
+
+    fn header(
+        &mut self,
+        fixed: &FixedHeader,
+        input: &mut &[u8],
+    ) -> Result<Option<Content>, FrameError> {
+        let wanted = fixed.header_len - self.head.len();
+        let (part, rest) = input.split_at(wanted.min(input.len()));
+        // Its first byte alone can prove it wrong.
+        if self.head.is_empty() && !part.is_empty() && part[0] != b'{' {
+            return Err(FrameError::HeaderJson(HeaderFault::Border));
+        }
+        *input = rest;
+        if let Some(last) = &self.last
+            && self.head.is_empty()
+            && part == last.json
+            && part.len() == wanted
+        {
+            if fixed.header_crc != last.crc {
+                return Err(FrameError::HeaderCrc);
+            }
+            return Ok(Some(Content::new(last.mac.clone(), None)));
+        }
+        self.head.extend_from_slice(part);
+        if part.len() < wanted {
+            return Ok(None);
+        }
+        if crc32fast::hash(&self.head) != fixed.header_crc {
+            return Err(FrameError::HeaderCrc);
+        }
+        if self.head.last() != Some(&b'}') {
+            return Err(FrameError::HeaderJson(HeaderFault::Border));
+        }
+        let mut mac = self.key.mac();
+        hmac::Mac::update(&mut mac, &self.head);
+        Ok(Some(Content::new(mac.clone(), Some(mac))))
+    }
+
+    fn finish(
+        &mut self,
+        fixed: &FixedHeader,
+        content: Content,
+        bytes: Bytes,
+    ) -> Result<Frame, FrameError> {
+        if content.crc.finalize() != fixed.content_crc {
+            return Err(FrameError::ContentCrc);
+        }
+        if !key::verify(content.mac, &fixed.mac) {
+            return Err(FrameError::Mac);
+        }
+        let header = match (content.fresh, &self.last) {
+            (None, Some(last)) => last.header.clone(),
+            (fresh, _) => {
+                let mut json = mem::take(&mut self.head);
+                let header = Header::parse(&json)?;
+                if let Some(mac) = fresh.filter(|_| json.len() <= MAX_CACHED) {
+                    json.shrink_to_fit();
+                    self.last = Some(CachedHeader {
+                        header: header.clone(),
+                        json,
+                        crc: fixed.header_crc,
+                        mac,
+                    });
+                }
+                header
+            }
+        };
+        Ok(Frame {
+            kind: header.kind,
+            content_type: header.content_type,
+            session: header.session,
+            content: bytes,
+        })
+    }
+}
+
+impl Content {
+    fn new(mac: MacState, fresh: Option<MacState>) -> Self {
+        Self {
+            received: BytesMut::new(),
+            crc: crc32fast::Hasher::new(),
+            mac,
+            fresh,
+        }
+    }
+
+    /// Takes what `input` has of the content; returns it when it is complete.
+    fn take(&mut self, fixed: &FixedHeader, input: &mut &[u8]) -> Option<Bytes> {
+        let wanted = fixed.content_len - self.received.len();
+        let (part, rest) = input.split_at(wanted.min(input.len()));
+        *input = rest;
+        self.crc.update(part);
+        hmac::Mac::update(&mut self.mac, part);
+        if part.len() == fixed.content_len {
+            return Some(Bytes::copy_from_slice(part));
+        }
+        if self.received.capacity() - self.received.len() < part.len() {
+            // Double, but never past what is still to come.
+            let more = part.len().max(self.received.len()).min(wanted);
+            self.received.reserve(more);
+        }
+        self.received.extend_from_slice(part);
+        (part.len() == wanted).then(|| mem::take(&mut self.received).freeze())
+    }
+}

@@ -1,0 +1,269 @@
+//! The JSON header as text: a strict reader and a writer (PROTOCOL.md §3).
+
+use alloc::borrow::Cow;
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::cell::Cell;
+use core::fmt;
+
+use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
+
+use super::HeaderFault;
+
+const MAX_DEPTH: u32 = 8;
+const MAX_KEYS: u32 = 32;
+
+/// The values of the keys that the protocol knows, as they stand.
+#[derive(Default)]
+pub(super) struct RawHeader<'a> {
+    pub(super) kind: Option<Cow<'a, str>>,
+    pub(super) content_type: Option<Cow<'a, str>>,
+    pub(super) session: Option<Cow<'a, str>>,
+}
+
+/// Reads a JSON header: one object, no key twice, at most 8 levels and 32 keys. Keys that the
+/// protocol does not know are checked like the others, and left out.
+pub(super) fn parse(json: &[u8]) -> Result<RawHeader<'_>, HeaderFault> {
+    if json.first() != Some(&b'{') || json.last() != Some(&b'}') {
+        return Err(HeaderFault::Border);
+    }
+    let checks = Checks::default();
+    let mut reader = serde_json::Deserializer::from_slice(json);
+    let header = Top(&checks)
+        .deserialize(&mut reader)
+        .and_then(|header| reader.end().map(|()| header));
+    header.map_err(|_| checks.fault.get().unwrap_or(HeaderFault::Syntax))
+}
+
+/// What is counted over the whole header, and what was found wrong: an error of the JSON reader
+/// carries only text.
+#[derive(Default)]
+struct Checks {
+    keys: Cell<u32>,
+    fault: Cell<Option<HeaderFault>>,
+}
+
+impl Checks {
+    fn refuse<T, E: Error>(&self, fault: HeaderFault) -> Result<T, E> {
+        self.fault.set(Some(fault));
+        Err(E::custom(fault))
+    }
+
+    /// Notes one more key of an object that has `seen` so far.
+    fn key<'a, E: Error>(&self, seen: &mut Vec<Cow<'a, str>>, key: Cow<'a, str>) -> Result<(), E> {
+        self.keys.set(self.keys.get() + 1);
+        if self.keys.get() > MAX_KEYS {
+            return self.refuse(HeaderFault::TooManyKeys);
+        }
+        if seen.contains(&key) {
+            return self.refuse(HeaderFault::DuplicateKey);
+        }
+        seen.push(key);
+        Ok(())
+    }
+}
+
+/// The header object itself.
+struct Top<'c>(&'c Checks);
+
+impl<'de> DeserializeSeed<'de> for Top<'_> {
+    type Value = RawHeader<'de>;
+
+    fn deserialize<D: Deserializer<'de>>(self, reader: D) -> Result<Self::Value, D::Error> {
+        reader.deserialize_map(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Top<'_> {
+    type Value = RawHeader<'de>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        let mut header = RawHeader::default();
+        let mut seen = Vec::with_capacity(4);
+        while let Some(key) = map.next_key_seed(Text)? {
+            let field = match &*key {
+                "type" => Some(&mut header.kind),
+                "content_type" => Some(&mut header.content_type),
+                "session_id" => None,
+                _ => {
+                    self.0.key(&mut seen, key)?;
+                    map.next_value_seed(Walk {
+                        checks: self.0,
+                        depth: 1,
+                    })?;
+                    continue;
+                }
+            };
+            self.0.key(&mut seen, key)?;
+            match field {
+                Some(field) => *field = Some(map.next_value_seed(Text)?),
+                None => header.session = map.next_value_seed(TextOrNull)?,
+            }
+        }
+        Ok(header)
+    }
+}
+
+/// A string, borrowed where it has no escapes.
+struct Text;
+
+impl<'de> DeserializeSeed<'de> for Text {
+    type Value = Cow<'de, str>;
+
+    fn deserialize<D: Deserializer<'de>>(self, reader: D) -> Result<Self::Value, D::Error> {
+        reader.deserialize_str(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Text {
+    type Value = Cow<'de, str>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a string")
+    }
+
+    fn visit_borrowed_str<E: Error>(self, text: &'de str) -> Result<Self::Value, E> {
+        Ok(Cow::Borrowed(text))
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<Self::Value, E> {
+        Ok(Cow::Owned(text.into()))
+    }
+}
+
+/// A string or null.
+struct TextOrNull;
+
+impl<'de> DeserializeSeed<'de> for TextOrNull {
+    type Value = Option<Cow<'de, str>>;
+
+    fn deserialize<D: Deserializer<'de>>(self, reader: D) -> Result<Self::Value, D::Error> {
+        reader.deserialize_option(self)
+    }
+}
+
+impl<'de> Visitor<'de> for TextOrNull {
+    type Value = Option<Cow<'de, str>>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a string or null")
+    }
+
+    fn visit_none<E: Error>(self) -> Result<Self::Value, E> {
+        Ok(None)
+    }
+
+    fn visit_unit<E: Error>(self) -> Result<Self::Value, E> {
+        Ok(None)
+    }
+
+    fn visit_some<D: Deserializer<'de>>(self, reader: D) -> Result<Self::Value, D::Error> {
+        Text.deserialize(reader).map(Some)
+    }
+}
+
+/// Any value inside `depth` levels: checked, not kept.
+#[derive(Clone, Copy)]
+struct Walk<'c> {
+    checks: &'c Checks,
+    depth: u32,
+}
+
+impl Walk<'_> {
+    fn deeper<E: Error>(self) -> Result<Self, E> {
+        if self.depth == MAX_DEPTH {
+            return self.checks.refuse(HeaderFault::TooDeep);
+        }
+        Ok(Self {
+            depth: self.depth + 1,
+            ..self
+        })
+    }
+}
+
+impl<'de> DeserializeSeed<'de> for Walk<'_> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, reader: D) -> Result<(), D::Error> {
+        reader.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Walk<'_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a JSON value")
+    }
+
+    fn visit_bool<E: Error>(self, _: bool) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_i64<E: Error>(self, _: i64) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_u64<E: Error>(self, _: u64) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_f64<E: Error>(self, _: f64) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_str<E: Error>(self, _: &str) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_unit<E: Error>(self) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<(), A::Error> {
+        let inside = self.deeper()?;
+        while seq.next_element_seed(inside)?.is_some() {}
+        Ok(())
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+        let inside = self.deeper()?;
+        let mut seen = Vec::new();
+        while let Some(key) = map.next_key_seed(Text)? {
+            self.checks.key(&mut seen, key)?;
+            map.next_value_seed(inside)?;
+        }
+        Ok(())
+    }
+}
+
+/// Appends `text` as a JSON string in ASCII: what is not printable ASCII is escaped, above the
+/// basic plane as a surrogate pair.
+pub(crate) fn push_string(out: &mut String, text: &str) {
+    use fmt::Write;
+
+    out.push('"');
+    for c in text.chars() {
+        match c {
+            '"' => out.push_str("\\\""),
+            '\\' => out.push_str("\\\\"),
+            '\n' => out.push_str("\\n"),
+            '\r' => out.push_str("\\r"),
+            '\t' => out.push_str("\\t"),
+            '\u{8}' => out.push_str("\\b"),
+            '\u{c}' => out.push_str("\\f"),
+            ' '..='~' => out.push(c),
+            _ => {
+                for unit in c.encode_utf16(&mut [0; 2]) {
+                    // Writing to a String cannot fail.
+                    let _ = write!(out, "\\u{unit:04x}");
+                }
+            }
+        }
+    }
+    out.push('"');
+}

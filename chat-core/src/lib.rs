@@ -1,0 +1,26 @@
+#![doc = include_str!("../README.md")]
+#![cfg_attr(not(feature = "std"), no_std)]
+
+extern crate alloc;
+
+mod backoff;
+mod config;
+mod connection;
+#[cfg(feature = "driver")]
+pub mod driver;
+mod error;
+mod event;
+pub mod frame;
+mod key;
+mod message;
+mod time;
+
+pub use backoff::Backoff;
+pub use config::Config;
+pub use connection::{Connection, Role, State, Stats};
+pub use error::{ProtocolError, SendError};
+pub use event::{CloseReason, Event, Timeout};
+pub use key::Key;
+pub use message::{ContentType, Message};
+pub use time::Instant;
+pub use uuid::Uuid;

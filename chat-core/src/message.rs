@@ -1,0 +1,164 @@
+//! Messages: what applications exchange.
+
+use alloc::string::String;
+use alloc::sync::Arc;
+use core::fmt;
+use core::ops::Deref;
+
+use bytes::Bytes;
+
+/// What the content of a message is, as a media type: `text/plain; charset=utf-8`.
+///
+/// Cheap to clone. The protocol asks only that it is not empty (PROTOCOL.md §3).
+#[derive(Clone)]
+pub struct ContentType(Repr);
+
+#[derive(Clone)]
+enum Repr {
+    Static(&'static str),
+    Shared(Arc<str>),
+}
+
+impl ContentType {
+    /// `text/plain; charset=utf-8`
+    pub const TEXT: Self = Self::from_static("text/plain; charset=utf-8");
+    /// `application/octet-stream`
+    pub const BINARY: Self = Self::from_static("application/octet-stream");
+    /// `application/json`
+    pub const JSON: Self = Self::from_static("application/json");
+
+    /// A content type known when compiling.
+    pub const fn from_static(name: &'static str) -> Self {
+        Self(Repr::Static(name))
+    }
+
+    /// The media type as text.
+    pub fn as_str(&self) -> &str {
+        match &self.0 {
+            Repr::Static(name) => name,
+            Repr::Shared(name) => name,
+        }
+    }
+
+    /// True for every `text/…` type, in any case.
+    pub fn is_text(&self) -> bool {
+        self.as_str()
+            .get(..5)
+            .is_some_and(|start| start.eq_ignore_ascii_case("text/"))
+    }
+}
+
+impl Deref for ContentType {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        self.as_str()
+    }
+}
+
+impl From<&str> for ContentType {
+    fn from(name: &str) -> Self {
+        Self(Repr::Shared(name.into()))
+    }
+}
+
+impl From<String> for ContentType {
+    fn from(name: String) -> Self {
+        Self(Repr::Shared(name.into()))
+    }
+}
+
+impl PartialEq for ContentType {
+    fn eq(&self, other: &Self) -> bool {
+        self.as_str() == other.as_str()
+    }
+}
+
+impl Eq for ContentType {}
+
+impl fmt::Debug for ContentType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.as_str().fmt(f)
+    }
+}
+
+impl fmt::Display for ContentType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.as_str().fmt(f)
+    }
+}
+
+/// A message: a content type and at least one byte of content.
+///
+/// Cheap to clone: the content is shared, not copied.
+///
+/// ```
+/// use chat_core::{ContentType, Message};
+///
+/// let text = Message::text("Hello, World!");
+/// assert_eq!(text.as_text(), Some("Hello, World!"));
+///
+/// let image = Message::new("image/png", vec![0x89, 0x50]);
+/// assert_eq!(image.content_type(), &ContentType::from("image/png"));
+/// assert_eq!(image.as_text(), None);
+/// ```
+#[derive(Clone, PartialEq, Eq)]
+pub struct Message {
+    content_type: ContentType,
+    content: Bytes,
+}
+
+impl Message {
+    /// A message of any content type.
+    ///
+    /// Neither part may be empty; sending refuses the message if one is.
+    pub fn new(content_type: impl Into<ContentType>, content: impl Into<Bytes>) -> Self {
+        Self {
+            content_type: content_type.into(),
+            content: content.into(),
+        }
+    }
+
+    /// A text message, [`ContentType::TEXT`].
+    pub fn text(text: impl Into<String>) -> Self {
+        Self::new(ContentType::TEXT, text.into().into_bytes())
+    }
+
+    /// A message of plain bytes, [`ContentType::BINARY`].
+    pub fn binary(content: impl Into<Bytes>) -> Self {
+        Self::new(ContentType::BINARY, content)
+    }
+
+    /// What the content is.
+    pub fn content_type(&self) -> &ContentType {
+        &self.content_type
+    }
+
+    /// The content.
+    pub fn content(&self) -> &Bytes {
+        &self.content
+    }
+
+    /// The content as text: `None` unless the content type is `text/…` and the bytes are UTF-8.
+    pub fn as_text(&self) -> Option<&str> {
+        if !self.content_type.is_text() {
+            return None;
+        }
+        core::str::from_utf8(&self.content).ok()
+    }
+
+    /// The content alone.
+    pub fn into_content(self) -> Bytes {
+        self.content
+    }
+}
+
+impl fmt::Debug for Message {
+    /// The content type and the size: contents belong to users, and logs get copied around.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Message")
+            .field("content_type", &self.content_type)
+            .field("bytes", &self.content.len())
+            .finish()
+    }
+}
