@@ -4,6 +4,11 @@ use core::time::Duration;
 
 use crate::frame::{Limits, MAX_CONTENT, MAX_HEADER};
 use crate::key::Key;
+use crate::{Message, SendError};
+
+/// The longest content type sent, in bytes. However it is escaped, six bytes for one, the JSON
+/// header that holds it stays within its limit.
+const MAX_CONTENT_TYPE: usize = 8 * 1024;
 
 /// The settings of a connection, each with its default. One value serves any number of
 /// connections.
@@ -115,6 +120,23 @@ impl Config {
     pub fn max_outbox(mut self, bytes: usize) -> Self {
         self.max_outbox = bytes;
         self
+    }
+
+    /// Hands a message that no frame may carry back as an error, without encoding it.
+    #[expect(
+        clippy::result_large_err,
+        reason = "the error is the message handed back"
+    )]
+    pub(crate) fn check(&self, message: Message) -> Result<Message, SendError> {
+        if message.content().is_empty() || message.content_type().is_empty() {
+            Err(SendError::Empty(message))
+        } else if message.content().len() > self.limits.content as usize
+            || message.content_type().len() > MAX_CONTENT_TYPE
+        {
+            Err(SendError::TooLarge(message))
+        } else {
+            Ok(message)
+        }
     }
 
     /// The slowest arrival of a large frame that still counts as life, in bytes per second:

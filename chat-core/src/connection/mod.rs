@@ -207,10 +207,16 @@ impl Connection {
         self.outbox.bytes()
     }
 
-    /// Whether [`handle_input`](Self::handle_input) would take bytes. False while too many events
-    /// wait to be polled: read no more from the transport until then.
+    /// Whether to read from the transport. False while too many events wait to be polled, and when
+    /// the connection is closed.
     pub fn wants_input(&self) -> bool {
-        self.inbox.is_empty() || self.inbox_bytes < self.config.max_inbox
+        match self.phase {
+            Phase::Handshake { .. } | Phase::Established => {
+                self.inbox.is_empty() || self.inbox_bytes < self.config.max_inbox
+            }
+            Phase::Closing { .. } => true,
+            Phase::Closed => false,
+        }
     }
 
     /// Nothing will be transmitted any more: end this direction of the transport (`shutdown` for
@@ -246,9 +252,7 @@ impl Connection {
         {
             return Err(SendError::Full(message));
         }
-        if message.content().len() > self.config.limits.content as usize {
-            return Err(SendError::TooLarge(message));
-        }
+        let message = self.config.check(message)?;
         let encoded = self.encode(
             FrameKind::Message,
             message.content_type().clone(),
@@ -261,12 +265,8 @@ impl Connection {
                 Ok(())
             }
             Ok(_) => Err(SendError::Full(message)),
-            Err(EncodeError::EmptyContent | EncodeError::EmptyContentType) => {
-                Err(SendError::Empty(message))
-            }
-            Err(EncodeError::ContentTooLarge { .. } | EncodeError::HeaderTooLarge { .. }) => {
-                Err(SendError::TooLarge(message))
-            }
+            // Not after the check above.
+            Err(_) => Err(SendError::TooLarge(message)),
         }
     }
 

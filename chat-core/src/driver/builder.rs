@@ -1,0 +1,220 @@
+//! From settings to a running server.
+
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use socket2::{Domain, Protocol, Type};
+
+use super::rt::{Runtime, Socket};
+use super::server::{Limits, Server};
+use super::{Endpoint, Handler, serve, unix};
+use crate::Config;
+
+const BACKLOG: i32 = 1024;
+
+/// The settings of a server, each with its default.
+#[derive(Clone, Debug)]
+pub struct ServerBuilder<R, H> {
+    runtime: R,
+    handler: H,
+    endpoints: Vec<Endpoint>,
+    config: Config,
+    limits: Limits,
+}
+
+impl<R: Runtime, H: Handler> ServerBuilder<R, H> {
+    /// A server with default settings that listens nowhere yet.
+    pub fn new(runtime: R, handler: H) -> Self {
+        Self {
+            runtime,
+            handler,
+            endpoints: Vec::new(),
+            config: Config::default(),
+            limits: Limits {
+                connections: 10_000,
+                outbox: 64 * 1024 * 1024,
+                grace: Duration::from_secs(5),
+            },
+        }
+    }
+
+    /// Listens on one more endpoint, TCP or Unix; any number is fine. TCP port 0 lets the system
+    /// choose one. A host name is listened on at each of its addresses.
+    #[must_use]
+    pub fn listen(mut self, endpoint: Endpoint) -> Self {
+        self.endpoints.push(endpoint);
+        self
+    }
+
+    /// The settings of the connections, the key among them.
+    #[must_use]
+    pub fn config(mut self, config: Config) -> Self {
+        self.config = config;
+        self
+    }
+
+    /// The most connections at a time, handshakes included: 10,000. One more is told that the
+    /// server is full.
+    #[must_use]
+    pub fn max_connections(mut self, connections: usize) -> Self {
+        self.limits.connections = connections;
+        self
+    }
+
+    /// The most bytes of messages that wait for one session, overhead included, beyond what its
+    /// connection holds ready: 64 MiB. A single message is always taken. Contents that several
+    /// sessions wait for are in memory once.
+    #[must_use]
+    pub fn max_outbox(mut self, bytes: usize) -> Self {
+        self.limits.outbox = bytes;
+        self
+    }
+
+    /// How long stopping may take: 5 s. Whoever is not done then is cut off.
+    #[must_use]
+    pub fn grace(mut self, grace: Duration) -> Self {
+        self.limits.grace = grace;
+        self
+    }
+
+    /// Listens on every endpoint and starts to serve.
+    ///
+    /// Fails, and listens nowhere, if it cannot listen on one of them. Unix sockets are created
+    /// with mode 0600, and with a lock file `PATH.lock` beside them; a socket left behind by a
+    /// server that was killed is replaced.
+    ///
+    /// Cancel safety: nothing listens if the future is dropped.
+    pub async fn bind(self) -> Result<Server<H::Data>, BindError> {
+        let mut bound = Vec::new();
+        for endpoint in &self.endpoints {
+            let fail = |source| BindError {
+                endpoint: endpoint.clone(),
+                source,
+            };
+            match endpoint {
+                Endpoint::Tcp(host) => {
+                    let addresses = self.runtime.resolve(host).await.map_err(fail)?;
+                    bound.extend(listen_tcp(&addresses).map_err(fail)?);
+                }
+                Endpoint::Unix(path) => bound.push(listen_unix(path).map_err(fail)?),
+            }
+        }
+        let endpoints = bound.iter().map(|one| one.endpoint.clone()).collect();
+
+        let clock = self.runtime.clone();
+        let server = Server::new(self.config, self.limits, endpoints, move || clock.now());
+        let handler = Arc::new(self.handler);
+        let mut tasks: Vec<Task> = Vec::new();
+        for Bound { endpoint, listener } in bound {
+            let (runtime, server, handler) =
+                (self.runtime.clone(), server.clone(), Arc::clone(&handler));
+            let fail = |source| BindError { endpoint, source };
+            tasks.push(match listener {
+                Bind::Tcp(listener) => {
+                    let listener = runtime.tcp_listener(listener).map_err(fail)?;
+                    let wrap = Socket::<R>::Tcp;
+                    Box::pin(serve::accept(runtime, listener, wrap, None, server, handler))
+                }
+                Bind::Unix(listener, file) => {
+                    let listener = runtime.unix_listener(listener).map_err(fail)?;
+                    let (wrap, file) = (Socket::<R>::Unix, Some(file));
+                    Box::pin(serve::accept(runtime, listener, wrap, file, server, handler))
+                }
+            });
+        }
+        server.set_listeners(tasks.len());
+        self.runtime
+            .spawn(serve::supervise(self.runtime.clone(), server.clone()));
+        for task in tasks {
+            self.runtime.spawn(task);
+        }
+        for endpoint in server.endpoints() {
+            tracing::info!(%endpoint, "listening");
+        }
+        Ok(server)
+    }
+}
+
+type Task = std::pin::Pin<Box<dyn Future<Output = ()> + Send>>;
+
+struct Bound {
+    endpoint: Endpoint,
+    listener: Bind,
+}
+
+enum Bind {
+    Tcp(std::net::TcpListener),
+    Unix(std::os::unix::net::UnixListener, unix::SocketFile),
+}
+
+fn listen_unix(path: &Path) -> io::Result<Bound> {
+    let (listener, file) = unix::listen(path)?;
+    Ok(Bound {
+        endpoint: Endpoint::unix(path),
+        listener: Bind::Unix(listener, file),
+    })
+}
+
+/// Listens on every address of a name. One of an address family that the machine does not have is
+/// passed over, as long as there is another.
+fn listen_tcp(addresses: &[SocketAddr]) -> io::Result<Vec<Bound>> {
+    let mut bound = Vec::new();
+    let mut failed = None;
+    for address in addresses {
+        match listen_at(*address) {
+            Ok(listener) => bound.push(Bound {
+                endpoint: Endpoint::tcp(listener.local_addr()?.to_string()),
+                listener: Bind::Tcp(listener),
+            }),
+            Err(error) if error.kind() == io::ErrorKind::AddrNotAvailable => failed = Some(error),
+            Err(error) => return Err(error),
+        }
+    }
+    match failed {
+        Some(error) if bound.is_empty() => Err(error),
+        _ => Ok(bound),
+    }
+}
+
+fn listen_at(address: SocketAddr) -> io::Result<std::net::TcpListener> {
+    let socket = socket2::Socket::new(
+        Domain::for_address(address),
+        Type::STREAM,
+        Some(Protocol::TCP),
+    )?;
+    // A port of a server that has just stopped can be taken at once; one in use cannot.
+    socket.set_reuse_address(true)?;
+    if address.is_ipv6() {
+        // `[::]` beside `0.0.0.0`, not in place of it.
+        socket.set_only_v6(true)?;
+    }
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    socket.set_nonblocking(true)?;
+    Ok(socket.into())
+}
+
+/// A server could not listen.
+#[derive(Debug)]
+pub struct BindError {
+    /// Where.
+    pub endpoint: Endpoint,
+    /// Why.
+    pub source: io::Error,
+}
+
+impl fmt::Display for BindError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "cannot listen on {}: {}", self.endpoint, self.source)
+    }
+}
+
+impl std::error::Error for BindError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        Some(&self.source)
+    }
+}

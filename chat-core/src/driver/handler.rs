@@ -1,0 +1,104 @@
+//! What a server does with messages.
+
+use std::error::Error;
+
+use super::Session;
+use crate::{CloseReason, ContentType, Message};
+
+/// What a handler fails with. The session ends; the peer is told `Internal error`, the log why.
+pub type HandlerError = Box<dyn Error + Send + Sync>;
+
+/// What a server does: one value serves all its sessions.
+///
+/// The calls of one session come one after the other, in the order of its messages; those of
+/// different sessions at the same time. While a call is pending, the session's heartbeats go on
+/// and its next messages wait, in the end in the peer's socket. A handler that panics ends its
+/// session, not the server.
+///
+/// ```
+/// use chat_core::Message;
+/// use chat_core::driver::{Handler, HandlerError, Session};
+/// use std::sync::atomic::{AtomicU64, Ordering};
+///
+/// /// Numbers the messages of each session.
+/// struct Count;
+///
+/// impl Handler for Count {
+///     type Data = AtomicU64;
+///
+///     async fn message(
+///         &self,
+///         session: &Session<AtomicU64>,
+///         message: Message,
+///     ) -> Result<(), HandlerError> {
+///         let number = session.data().fetch_add(1, Ordering::Relaxed) + 1;
+///         let text = message.as_text().ok_or("text only, please")?;
+///         session.send(Message::text(format!("{number}: {text}")))?;
+///         Ok(())
+///     }
+/// }
+/// ```
+pub trait Handler: Send + Sync + 'static {
+    /// What the application keeps for each session.
+    type Data: Default + Send + Sync + 'static;
+
+    /// A session was established; its first message comes later.
+    fn connected(&self, session: &Session<Self::Data>) {
+        let _ = session;
+    }
+
+    /// A message came. An error ends the session.
+    ///
+    /// It may go on when its session has ended meanwhile. Cancel safety: it is dropped, wherever it
+    /// waits, when the server stops and the grace is over.
+    fn message(
+        &self,
+        session: &Session<Self::Data>,
+        message: Message,
+    ) -> impl Future<Output = Result<(), HandlerError>> + Send;
+
+    /// The peer reports an error. By default it is only logged.
+    fn error(&self, session: &Session<Self::Data>, text: &str) {
+        let _ = (session, text);
+    }
+
+    /// An established session is over.
+    fn disconnected(&self, session: &Session<Self::Data>, reason: &CloseReason) {
+        let _ = (session, reason);
+    }
+}
+
+/// Sends each message back to its sender; text as `text/plain`, for that is what version 1 servers
+/// answer and what some clients look for.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Echo;
+
+impl Handler for Echo {
+    type Data = ();
+
+    async fn message(&self, session: &Session, message: Message) -> Result<(), HandlerError> {
+        let message = if message.content_type().is_text() {
+            Message::new(
+                ContentType::from_static("text/plain"),
+                message.into_content(),
+            )
+        } else {
+            message
+        };
+        // Never full: a session that does not take its answers is not read from.
+        Ok(session.send(message)?)
+    }
+}
+
+/// Sends each message to every session, its sender included.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Relay;
+
+impl Handler for Relay {
+    type Data = ();
+
+    async fn message(&self, session: &Session, message: Message) -> Result<(), HandlerError> {
+        session.server().broadcast(&message);
+        Ok(())
+    }
+}

@@ -1,0 +1,265 @@
+//! The one loop between a [`Connection`] and its socket.
+
+use std::cell::RefCell;
+use std::io::IoSlice;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use super::mailbox::{Mailbox, Outgoing};
+use super::rt::{Runtime, Sleep, Socket, Stream};
+use crate::{Connection, Event, Instant, SendError, State};
+
+/// How much is read at once, into a buffer of the thread: a connection that waits owns none.
+const READ_BUFFER: usize = 64 * 1024;
+/// How many frames are written before the task looks at its other duties.
+const WRITES_PER_TURN: usize = 64;
+/// How many turns a task takes before it lets others run.
+const TURNS_PER_POLL: u32 = 16;
+
+thread_local! {
+    static BUFFER: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
+
+/// A connection and the socket under it.
+///
+/// All state is here, none in a future: whatever polls it may be dropped and polled again by
+/// another without a byte lost.
+pub(super) struct Link<R: Runtime> {
+    connection: Connection,
+    socket: Socket<R>,
+    runtime: R,
+    mailbox: Arc<Mailbox>,
+    sleep: R::Sleep,
+    /// When `sleep` fires: no later than the next deadline.
+    armed: Option<Instant>,
+    /// Bytes that were read and that the connection did not take yet.
+    rest: Vec<u8>,
+    /// A message that the connection had no room for.
+    waiting: Option<Outgoing>,
+    /// Messages handed to the connection.
+    handed: u64,
+    /// Messages that earlier connections of the same mailbox sent.
+    sent_before: u64,
+    reading: bool,
+    writing: Writing,
+    turns: u32,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Writing {
+    Open,
+    /// Ended by this end.
+    Done,
+    /// The socket takes no more. What the peer said last may still be there to read.
+    Failed,
+}
+
+impl<R: Runtime> Link<R> {
+    pub(super) fn new(
+        connection: Connection,
+        socket: Socket<R>,
+        runtime: R,
+        mailbox: Arc<Mailbox>,
+    ) -> Self {
+        let sent_before = mailbox.lock().sent();
+        Self {
+            sleep: runtime.sleep(),
+            connection,
+            socket,
+            runtime,
+            mailbox,
+            armed: None,
+            rest: Vec::new(),
+            waiting: None,
+            handed: 0,
+            sent_before,
+            reading: true,
+            writing: Writing::Open,
+            turns: 0,
+        }
+    }
+
+    /// Works until there is an event for the application.
+    ///
+    /// A connection whose outbox is fuller than `mark` gives none: someone who answers each event
+    /// then never meets a full one, and a peer that does not take its answers is not read from.
+    pub(super) fn poll_event(&mut self, cx: &mut Context<'_>, mark: usize) -> Poll<Event> {
+        loop {
+            if (self.connection.is_closed() || self.backlog() <= mark)
+                && let Some(event) = self.connection.poll_event()
+            {
+                return Poll::Ready(event);
+            }
+            if !self.turn(cx) {
+                return Poll::Pending;
+            }
+        }
+    }
+
+    /// Works without giving events: while the application is busy with one.
+    pub(super) fn poll_io(&mut self, cx: &mut Context<'_>) {
+        while self.turn(cx) {}
+    }
+
+    /// Messages that were handed over and did not leave. Asked after the end.
+    pub(super) fn lost(&self) -> u64 {
+        let waiting = self.waiting.iter().filter(|one| one.is_message()).count();
+        self.handed - self.connection.stats().messages_sent + waiting as u64
+    }
+
+    fn backlog(&self) -> usize {
+        self.mailbox.bytes() + self.connection.outbox_bytes()
+    }
+
+    /// Everything once: commands in, bytes out, bytes in, timers. True if it is worth another
+    /// turn; otherwise the task will be woken.
+    fn turn(&mut self, cx: &mut Context<'_>) -> bool {
+        if self.turns == TURNS_PER_POLL {
+            self.turns = 0;
+            cx.waker().wake_by_ref();
+            return false;
+        }
+        self.turns += 1;
+        let now = self.runtime.now();
+        self.take_commands(cx, now);
+        let mut progress = self.write(cx, now);
+        progress |= self.read(cx, now);
+        progress |= self.keep_time(cx, now);
+        if !progress {
+            self.turns = 0;
+        }
+        progress
+    }
+
+    fn take_commands(&mut self, cx: &mut Context<'_>, now: Instant) {
+        let mut inner = self.mailbox.lock();
+        let stats = self.connection.stats();
+        inner.stats = stats;
+        inner.heard = self.connection.last_heard();
+        let mut changed = inner.set_sent(self.sent_before + stats.messages_sent);
+        inner.register(cx);
+
+        if let Some(close) = inner.close.clone()
+            && (close.abort || inner.kill)
+        {
+            inner.clear();
+            self.waiting = None;
+            self.connection.abort(now, &close.reason);
+        }
+        if inner.kill {
+            self.connection
+                .handle_transport_error(now, "ended by this end");
+        }
+        if self.connection.state() == State::Established {
+            while let Some(outgoing) = self.waiting.take().or_else(|| inner.pop()) {
+                changed = true;
+                match outgoing {
+                    Outgoing::Error(text) => self.connection.send_error(now, &text),
+                    Outgoing::Message(message) => match self.connection.send(now, message) {
+                        Ok(()) => self.handed += 1,
+                        Err(SendError::Full(message)) => {
+                            self.waiting = Some(Outgoing::Message(message));
+                            break;
+                        }
+                        // The mailbox takes no message that the connection does not.
+                        Err(error) => unreachable!("{error}"),
+                    },
+                }
+            }
+        }
+        if let Some(close) = &inner.close
+            && self.waiting.is_none()
+        {
+            self.connection.close(now, &close.reason);
+        }
+        drop(inner);
+        if changed {
+            self.mailbox.notify();
+        }
+    }
+
+    fn write(&mut self, cx: &mut Context<'_>, now: Instant) -> bool {
+        let mut progress = false;
+        for _ in 0..WRITES_PER_TURN {
+            if self.writing != Writing::Open {
+                return progress;
+            }
+            let mut parts = [&[][..]; 2];
+            let count = self.connection.poll_transmit(&mut parts);
+            if count == 0 {
+                break;
+            }
+            let slices = parts.map(IoSlice::new);
+            match self.socket.poll_write(cx, &slices[..count]) {
+                Poll::Pending => return progress,
+                Poll::Ready(Ok(bytes)) if bytes > 0 => {
+                    self.connection.consume_transmit(now, bytes);
+                    progress = true;
+                }
+                Poll::Ready(_) => self.writing = Writing::Failed,
+            }
+        }
+        if self.connection.is_write_finished()
+            && !self.connection.is_closed()
+            && self.socket.poll_shutdown(cx).is_ready()
+        {
+            self.writing = Writing::Done;
+            progress = true;
+        }
+        progress
+    }
+
+    fn read(&mut self, cx: &mut Context<'_>, now: Instant) -> bool {
+        if !self.rest.is_empty() {
+            let taken = self.connection.handle_input(now, &self.rest);
+            self.rest.drain(..taken);
+            if !self.rest.is_empty() {
+                return taken > 0;
+            }
+            self.rest = Vec::new();
+        }
+        if !self.reading || !self.connection.wants_input() {
+            return false;
+        }
+        BUFFER.with_borrow_mut(|buffer| {
+            buffer.resize(READ_BUFFER, 0);
+            match self.socket.poll_read(cx, buffer) {
+                Poll::Pending => return false,
+                Poll::Ready(Ok(0)) => {
+                    self.reading = false;
+                    self.connection.handle_eof(now);
+                    if self.writing == Writing::Failed {
+                        // Nothing will leave any more: there is nothing to wait for.
+                        self.connection.handle_transport_error(now, "cannot write");
+                    }
+                }
+                Poll::Ready(Ok(bytes)) => {
+                    let taken = self.connection.handle_input(now, &buffer[..bytes]);
+                    self.rest.extend_from_slice(&buffer[taken..bytes]);
+                }
+                Poll::Ready(Err(error)) => {
+                    self.reading = false;
+                    self.connection
+                        .handle_transport_error(now, &error.to_string());
+                }
+            }
+            true
+        })
+    }
+
+    fn keep_time(&mut self, cx: &mut Context<'_>, now: Instant) -> bool {
+        let Some(due) = self.connection.poll_timeout() else {
+            return false;
+        };
+        // A deadline that moved away is looked at when the timer fires, not before.
+        let armed = *self
+            .armed
+            .insert(self.armed.map_or(due, |armed| armed.min(due)));
+        if self.sleep.poll_until(cx, armed).is_pending() {
+            return false;
+        }
+        self.armed = None;
+        self.connection.handle_timeout(now.max(armed));
+        true
+    }
+}

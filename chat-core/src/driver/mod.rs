@@ -1,0 +1,30 @@
+//! The asynchronous driver: the one loop that reads, writes and keeps time, and on it a server and
+//! a client, for any runtime.
+//!
+//! Applications use it through an adapter crate, which implements [`rt::Runtime`] for a runtime and
+//! offers everything here under its own name.
+//!
+//! A server runs one task per listener and one per connection; a client runs one. Nothing ever
+//! waits for a peer that does not read: what is queued for it is bounded, and who sends is told
+//! when it is full.
+
+mod addr;
+mod builder;
+mod client;
+mod dial;
+mod entropy;
+mod handler;
+mod link;
+mod mailbox;
+pub mod rt;
+mod serve;
+mod server;
+mod session;
+mod unix;
+
+pub use addr::{Endpoint, Peer};
+pub use builder::{BindError, ServerBuilder};
+pub use client::{Client, ClientBuilder, ClientEvent, ConnectError, FlushError};
+pub use handler::{Echo, Handler, HandlerError, Relay};
+pub use server::{Server, ServerStats};
+pub use session::Session;

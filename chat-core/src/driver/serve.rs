@@ -1,0 +1,248 @@
+//! The tasks of a server: one per listener, one per connection, one for the end.
+
+use std::future::poll_fn;
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+
+use super::link::Link;
+use super::mailbox::Mailbox;
+use super::rt::{Listener, Runtime, Sleep, Socket};
+use super::unix::SocketFile;
+use super::{Handler, Peer, Server, Session, entropy};
+use crate::{Connection, Event, Message};
+
+/// Runs the end of a server: waits for the stop, and sees it through.
+pub(super) async fn supervise<R: Runtime, D>(runtime: R, server: Server<D>) {
+    server.wait_for_stop().await;
+    tracing::info!("stopping");
+    server.close_all();
+    {
+        let mut emptied = pin!(server.emptied());
+        let mut grace = runtime.sleep();
+        let deadline = runtime.now() + server.limits().grace;
+        poll_fn(|cx| {
+            if emptied.as_mut().poll(cx).is_ready() {
+                return Poll::Ready(());
+            }
+            grace.poll_until(cx, deadline)
+        })
+        .await;
+    }
+    server.kill_all();
+    server.emptied().await;
+    server.listeners_gone().await;
+    server.set_stopped();
+    tracing::info!("stopped");
+}
+
+/// Accepts connections until the server stops. `file` is the socket's, removed at the end.
+pub(super) async fn accept<R, L, H>(
+    runtime: R,
+    mut listener: L,
+    wrap: fn(L::Stream) -> Socket<R>,
+    file: Option<SocketFile>,
+    server: Server<H::Data>,
+    handler: Arc<H>,
+) where
+    R: Runtime,
+    L: Listener,
+    H: Handler,
+{
+    const FIRST_PAUSE: Duration = Duration::from_millis(50);
+    const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+
+    let mut stop = pin!(server.wait_for_stop());
+    let mut pause = FIRST_PAUSE;
+    loop {
+        let accepted = poll_fn(|cx| {
+            if stop.as_mut().poll(cx).is_ready() {
+                return Poll::Ready(None);
+            }
+            listener.poll_accept(cx).map(Some)
+        });
+        match accepted.await {
+            None => break,
+            Some(Ok((stream, peer))) => {
+                pause = FIRST_PAUSE;
+                admit(&runtime, wrap(stream), peer, &server, &handler);
+            }
+            Some(Err(error)) if is_of_connection(&error) => {
+                tracing::debug!(%error, "a connection was gone before it was accepted");
+            }
+            Some(Err(error)) => {
+                // Out of descriptors or memory, most likely: trying at once would only spin.
+                if pause == FIRST_PAUSE {
+                    tracing::error!(%error, "cannot accept connections; trying again until it works");
+                }
+                let mut sleep = runtime.sleep();
+                let deadline = runtime.now() + pause;
+                poll_fn(|cx| {
+                    if stop.as_mut().poll(cx).is_ready() {
+                        return Poll::Ready(());
+                    }
+                    sleep.poll_until(cx, deadline)
+                })
+                .await;
+                pause = (pause * 2).min(LONGEST_PAUSE);
+                if server.is_stopping() {
+                    break;
+                }
+            }
+        }
+    }
+    // In this order: a path without a listener is never seen to be alive.
+    drop(file);
+    drop(listener);
+    server.listener_done();
+}
+
+/// Whether an error of `accept` concerns one connection, and not the listener.
+fn is_of_connection(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::ConnectionReset
+            | io::ErrorKind::ConnectionRefused
+            | io::ErrorKind::Interrupted
+    )
+}
+
+fn admit<R: Runtime, H: Handler>(
+    runtime: &R,
+    socket: Socket<R>,
+    peer: Peer,
+    server: &Server<H::Data>,
+    handler: &Arc<H>,
+) {
+    let now = runtime.now();
+    let config = server.config();
+    let mailbox = Mailbox::new(config.clone(), server.limits().outbox, now);
+    let mailbox = Arc::new(mailbox);
+    let id = entropy::session_id();
+    let session = Session::new(
+        id,
+        peer,
+        server.clone(),
+        Arc::clone(&mailbox),
+        H::Data::default(),
+    );
+    if server.admit(&session) {
+        let connection = Connection::server(config.clone().into(), id, now);
+        let link = Link::new(connection, socket, runtime.clone(), mailbox);
+        runtime.spawn(run(link, session, Arc::clone(handler)));
+        return;
+    }
+    let limit = server.limits().connections;
+    tracing::debug!(%peer, limit, "connection turned away: the server is full");
+    if server.begin_refusal() {
+        let reason = format!("The server is full ({limit} connections)");
+        let connection = Connection::refuse(config.clone().into(), &reason, now);
+        let link = Link::new(connection, socket, runtime.clone(), mailbox);
+        runtime.spawn(refuse(link, server.clone()));
+    }
+}
+
+/// Runs a connection that is turned away.
+async fn refuse<R: Runtime, D>(mut link: Link<R>, server: Server<D>) {
+    while !matches!(
+        poll_fn(|cx| link.poll_event(cx, usize::MAX)).await,
+        Event::Closed(_)
+    ) {}
+    server.end_refusal();
+}
+
+/// Takes a session out of its server, also if its task is dropped or panics.
+struct Registered<'a, D>(&'a Session<D>);
+
+impl<D> Drop for Registered<'_, D> {
+    fn drop(&mut self) {
+        self.0.server().release(self.0.id());
+    }
+}
+
+/// Runs one connection from its first byte to its last.
+async fn run<R: Runtime, H: Handler>(
+    mut link: Link<R>,
+    session: Session<H::Data>,
+    handler: Arc<H>,
+) {
+    let registered = Registered(&session);
+    let mailbox = Arc::clone(session.mailbox());
+    // Half full: each message handled may be answered before the next is looked at.
+    let mark = mailbox.limit() / 2;
+    let (id, peer) = (session.id(), session.peer());
+    let reason = loop {
+        let event = poll_fn(|cx| link.poll_event(cx, mark)).await;
+        let done = match event {
+            Event::Established { .. } => {
+                tracing::info!(session = %id, %peer, "session established");
+                session.set_established(session.server().now());
+                call(|| handler.connected(&session))
+            }
+            Event::Message(message) => handle(&mut link, &session, &*handler, message).await,
+            Event::Error(text) => {
+                tracing::warn!(session = %id, %peer, ?text, "the peer reports an error");
+                call(|| handler.error(&session, &text))
+            }
+            Event::Closed(reason) => break reason,
+        };
+        if let Err(error) = done {
+            tracing::error!(session = %id, %peer, %error, "the handler failed; closing its session");
+            session.abort("Internal error");
+        }
+    };
+    mailbox.finish(reason.clone());
+    if session.is_established() {
+        // `Debug` of the reason: a peer's text must not bring control characters into the log.
+        tracing::info!(session = %id, %peer, ?reason, "session ended");
+        if let Err(error) = call(|| handler.disconnected(&session, &reason)) {
+            tracing::error!(session = %id, %peer, %error, "the handler failed");
+        }
+    } else {
+        tracing::warn!(%peer, ?reason, "connection ended in the handshake");
+    }
+    drop(registered);
+}
+
+/// Lets the handler have a message while the connection goes on.
+async fn handle<R: Runtime, H: Handler>(
+    link: &mut Link<R>,
+    session: &Session<H::Data>,
+    handler: &H,
+    message: Message,
+) -> Result<(), String> {
+    let mut future = pin!(handler.message(session, message));
+    poll_fn(|cx| {
+        match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(cx))) {
+            Ok(Poll::Ready(done)) => {
+                return Poll::Ready(done.map_err(|error| error.to_string()));
+            }
+            Ok(Poll::Pending) => {}
+            Err(panic) => return Poll::Ready(Err(describe(&*panic))),
+        }
+        link.poll_io(cx);
+        if session.mailbox().lock().kill {
+            return Poll::Ready(Ok(()));
+        }
+        Poll::Pending
+    })
+    .await
+}
+
+/// Calls into the handler; a panic becomes an error.
+fn call(f: impl FnOnce()) -> Result<(), String> {
+    catch_unwind(AssertUnwindSafe(f)).map_err(|panic| describe(&*panic))
+}
+
+fn describe(panic: &(dyn std::any::Any + Send)) -> String {
+    let text = panic
+        .downcast_ref::<&str>()
+        .copied()
+        .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
+        .unwrap_or("no message");
+    format!("panicked: {text}")
+}

@@ -1,0 +1,288 @@
+//! A running server: its sessions, and its end.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use event_listener::Event;
+use uuid::Uuid;
+
+use super::{Endpoint, Session};
+use crate::{Config, Instant, Message, SendError};
+
+/// The reason that clients are told when a server stops.
+const SHUTTING_DOWN: &str = "Server shutting down";
+/// The reason that a client is told whose outbox is full.
+const SLOW_CONSUMER: &str = "Slow consumer: messages arrive faster than you read them";
+
+/// A handle to a running server. A clone is another handle to the same one.
+///
+/// The server runs until [`stop`](Self::stop) is called, also when no handle is left.
+pub struct Server<D = ()>(Arc<Inner<D>>);
+
+struct Inner<D> {
+    config: Config,
+    limits: Limits,
+    clock: Box<dyn Fn() -> Instant + Send + Sync>,
+    endpoints: Vec<Endpoint>,
+    /// Every connection, those in the handshake included.
+    sessions: RwLock<BTreeMap<Uuid, Session<D>>>,
+    listeners: AtomicUsize,
+    refusing: AtomicUsize,
+    counters: Counters,
+    stopping: AtomicBool,
+    stopped: AtomicBool,
+    /// Notified when a connection ends, when stopping begins and when it is done.
+    changed: Event,
+}
+
+/// What bounds a server.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Limits {
+    pub(super) connections: usize,
+    pub(super) outbox: usize,
+    pub(super) grace: Duration,
+}
+
+#[derive(Default)]
+struct Counters {
+    accepted: AtomicU64,
+    refused: AtomicU64,
+    slow: AtomicU64,
+}
+
+/// What a server has seen since it started.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ServerStats {
+    /// Connections accepted.
+    pub accepted: u64,
+    /// Connections turned away because there were too many.
+    pub refused: u64,
+    /// Sessions closed because they took less than was sent to them.
+    pub slow_consumers: u64,
+}
+
+impl<D> Server<D> {
+    pub(super) fn new(
+        config: Config,
+        limits: Limits,
+        endpoints: Vec<Endpoint>,
+        clock: impl Fn() -> Instant + Send + Sync + 'static,
+    ) -> Self {
+        Self(Arc::new(Inner {
+            config,
+            limits,
+            clock: Box::new(clock),
+            endpoints,
+            sessions: RwLock::default(),
+            listeners: AtomicUsize::new(0),
+            refusing: AtomicUsize::new(0),
+            counters: Counters::default(),
+            stopping: AtomicBool::new(false),
+            stopped: AtomicBool::new(false),
+            changed: Event::new(),
+        }))
+    }
+
+    /// Where it listens: the addresses as they were bound, so with the port that was chosen for
+    /// port 0.
+    pub fn endpoints(&self) -> &[Endpoint] {
+        &self.0.endpoints
+    }
+
+    /// The established sessions.
+    pub fn sessions(&self) -> Vec<Session<D>> {
+        let sessions = self.0.sessions.read();
+        let sessions = sessions.unwrap_or_else(PoisonError::into_inner);
+        let established = sessions.values().filter(|session| session.is_established());
+        established.cloned().collect()
+    }
+
+    /// The established session with this id.
+    pub fn session(&self, id: Uuid) -> Option<Session<D>> {
+        let sessions = self.0.sessions.read();
+        let sessions = sessions.unwrap_or_else(PoisonError::into_inner);
+        let session = sessions.get(&id)?;
+        session.is_established().then(|| session.clone())
+    }
+
+    /// Sends a message to every established session, without waiting for any. Returns how many it
+    /// was queued for.
+    ///
+    /// A session whose outbox is full is told `Slow consumer` and closed; the others do not notice.
+    pub fn broadcast(&self, message: &Message) -> usize {
+        let sessions = self.0.sessions.read();
+        let sessions = sessions.unwrap_or_else(PoisonError::into_inner);
+        let established = sessions.values().filter(|session| session.is_established());
+        let mut queued = 0;
+        for session in established {
+            match session.send(message.clone()) {
+                Ok(()) => queued += 1,
+                Err(SendError::Full(_)) => {
+                    self.0.counters.slow.fetch_add(1, Ordering::Relaxed);
+                    tracing::warn!(session = %session.id(), peer = %session.peer(), "slow consumer closed");
+                    session.abort(SLOW_CONSUMER);
+                }
+                Err(_) => {}
+            }
+        }
+        queued
+    }
+
+    /// What it has seen since it started.
+    pub fn stats(&self) -> ServerStats {
+        let Counters {
+            accepted,
+            refused,
+            slow,
+        } = &self.0.counters;
+        ServerStats {
+            accepted: accepted.load(Ordering::Relaxed),
+            refused: refused.load(Ordering::Relaxed),
+            slow_consumers: slow.load(Ordering::Relaxed),
+        }
+    }
+
+    /// Stops gracefully, and returns when that is done: no new connections; every client gets what
+    /// is queued for it and is told `Server shutting down`; each connection ends when its client
+    /// has ended its side. Whoever takes longer than the grace is cut off. Sockets in the file
+    /// system are removed.
+    ///
+    /// Cancel safety: dropping the future does not undo the stop; calling again waits for it.
+    pub async fn stop(&self) {
+        self.0.stopping.store(true, Ordering::SeqCst);
+        self.0.changed.notify(usize::MAX);
+        self.wait(|server| server.0.stopped.load(Ordering::SeqCst))
+            .await;
+    }
+
+    /// Waits until the server has stopped, whoever asked for it.
+    pub async fn stopped(&self) {
+        self.wait(|server| server.0.stopped.load(Ordering::SeqCst))
+            .await;
+    }
+
+    pub(super) fn now(&self) -> Instant {
+        (self.0.clock)()
+    }
+
+    pub(super) fn config(&self) -> &Config {
+        &self.0.config
+    }
+
+    pub(super) fn limits(&self) -> Limits {
+        self.0.limits
+    }
+
+    pub(super) fn is_stopping(&self) -> bool {
+        self.0.stopping.load(Ordering::SeqCst)
+    }
+
+    pub(super) async fn wait_for_stop(&self) {
+        self.wait(Self::is_stopping).await;
+    }
+
+    /// Takes a connection in, unless there are too many or the server is stopping.
+    pub(super) fn admit(&self, session: &Session<D>) -> bool {
+        let mut sessions = self.write();
+        if sessions.len() >= self.0.limits.connections {
+            self.0.counters.refused.fetch_add(1, Ordering::Relaxed);
+            return false;
+        }
+        self.0.counters.accepted.fetch_add(1, Ordering::Relaxed);
+        sessions.insert(session.id(), session.clone());
+        // Under the lock that `close_all` takes: whoever comes too late for that sees the flag.
+        if self.is_stopping() {
+            session.close(SHUTTING_DOWN);
+        }
+        true
+    }
+
+    /// A connection is over.
+    pub(super) fn release(&self, id: Uuid) {
+        self.write().remove(&id);
+        self.0.changed.notify(usize::MAX);
+    }
+
+    /// Whether one more connection may be told that it is turned away, counting it.
+    pub(super) fn begin_refusal(&self) -> bool {
+        const AT_ONCE: usize = 64;
+        let begun = |count| (count < AT_ONCE).then_some(count + 1);
+        let refusing = &self.0.refusing;
+        refusing
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, begun)
+            .is_ok()
+    }
+
+    pub(super) fn end_refusal(&self) {
+        self.0.refusing.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn set_listeners(&self, count: usize) {
+        self.0.listeners.store(count, Ordering::SeqCst);
+    }
+
+    /// A listener and its file are gone.
+    pub(super) fn listener_done(&self) {
+        self.0.listeners.fetch_sub(1, Ordering::SeqCst);
+        self.0.changed.notify(usize::MAX);
+    }
+
+    pub(super) async fn listeners_gone(&self) {
+        self.wait(|server| server.0.listeners.load(Ordering::SeqCst) == 0)
+            .await;
+    }
+
+    pub(super) fn close_all(&self) {
+        for session in self.write().values() {
+            session.close(SHUTTING_DOWN);
+        }
+    }
+
+    pub(super) fn kill_all(&self) {
+        for session in self.write().values() {
+            session.mailbox().kill();
+        }
+    }
+
+    pub(super) async fn emptied(&self) {
+        self.wait(|server| server.write().is_empty()).await;
+    }
+
+    pub(super) fn set_stopped(&self) {
+        self.0.stopped.store(true, Ordering::SeqCst);
+        self.0.changed.notify(usize::MAX);
+    }
+
+    async fn wait(&self, check: impl Fn(&Self) -> bool) {
+        loop {
+            let changed = self.0.changed.listen();
+            if check(self) {
+                return;
+            }
+            changed.await;
+        }
+    }
+
+    fn write(&self) -> std::sync::RwLockWriteGuard<'_, BTreeMap<Uuid, Session<D>>> {
+        let sessions = self.0.sessions.write();
+        sessions.unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<D> Clone for Server<D> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+}
+
+impl<D> fmt::Debug for Server<D> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Server")
+            .field("endpoints", &self.0.endpoints)
+            .finish_non_exhaustive()
+    }
+}

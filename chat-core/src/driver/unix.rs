@@ -1,0 +1,145 @@
+//! A Unix socket's place in the file system: taken with care, given back.
+
+use std::fs::{self, File, OpenOptions, Permissions};
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+
+use socket2::{Domain, SockAddr, Socket, Type};
+
+/// Only the owner may connect.
+const MODE: u32 = 0o600;
+const BACKLOG: i32 = 1024;
+
+/// The file of a listening socket; dropping it removes the file, if it is still ours.
+pub(super) struct SocketFile {
+    path: PathBuf,
+    identity: Identity,
+    _lock: LockFile,
+}
+
+/// Device and inode: which file it is, whatever its name.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Identity(u64, u64);
+
+impl Identity {
+    fn of(metadata: &fs::Metadata) -> Self {
+        Self(metadata.dev(), metadata.ino())
+    }
+}
+
+/// Listens on a Unix socket, which only its owner may connect to from the moment it exists.
+///
+/// A socket that a stopped server left behind is replaced. A socket of a live server is not, nor
+/// is anything that is not a socket. Two servers that start at the same time cannot both win.
+pub(super) fn listen(path: &Path) -> io::Result<(UnixListener, SocketFile)> {
+    let lock = LockFile::take(path)?;
+    remove_stale(path)?;
+
+    let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    // Linux takes the mode of the new file from the socket's own. Elsewhere the mode is set below,
+    // still before `listen`: until then nobody can connect.
+    let file = File::from(OwnedFd::from(socket));
+    file.set_permissions(Permissions::from_mode(MODE))?;
+    let socket = Socket::from(OwnedFd::from(file));
+    socket.bind(&SockAddr::unix(path)?)?;
+    let metadata = fs::symlink_metadata(path)?;
+    let file = SocketFile {
+        path: path.into(),
+        identity: Identity::of(&metadata),
+        _lock: lock,
+    };
+    if metadata.mode() & 0o777 != MODE {
+        fs::set_permissions(path, Permissions::from_mode(MODE))?;
+    }
+    socket.listen(BACKLOG)?;
+    let listener = UnixListener::from(OwnedFd::from(socket));
+    listener.set_nonblocking(true)?;
+    Ok((listener, file))
+}
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        if let Ok(metadata) = fs::symlink_metadata(&self.path)
+            && Identity::of(&metadata) == self.identity
+        {
+            let _ = fs::remove_file(&self.path);
+        }
+    }
+}
+
+/// Makes way for a new socket, if what is there is a socket that nobody listens on.
+fn remove_stale(path: &Path) -> io::Result<()> {
+    let metadata = match fs::symlink_metadata(path) {
+        Ok(metadata) => metadata,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(error),
+    };
+    if !metadata.file_type().is_socket() {
+        return Err(io::Error::new(
+            io::ErrorKind::AlreadyExists,
+            "the path exists and is not a socket; remove it or choose another path",
+        ));
+    }
+    match UnixStream::connect(path) {
+        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => fs::remove_file(path),
+        // Connected, or not allowed to, or too many are waiting: somebody is there.
+        Ok(_) | Err(_) => Err(in_use()),
+    }
+}
+
+fn in_use() -> io::Error {
+    io::Error::new(
+        io::ErrorKind::AddrInUse,
+        "a running server listens there; stop it or choose another path",
+    )
+}
+
+/// `PATH.lock`, locked as long as the server runs: between looking at a stale socket and replacing
+/// it nobody else may.
+struct LockFile {
+    path: PathBuf,
+    _file: File,
+}
+
+impl LockFile {
+    fn take(socket: &Path) -> io::Result<Self> {
+        let mut path = socket.as_os_str().to_owned();
+        path.push(".lock");
+        let path = PathBuf::from(path);
+        loop {
+            let file = OpenOptions::new()
+                .read(true)
+                .write(true)
+                .create(true)
+                .truncate(false)
+                .mode(MODE)
+                .open(&path)
+                .map_err(|error| {
+                    let text = format!("cannot open the lock file {}: {error}", path.display());
+                    io::Error::new(error.kind(), text)
+                })?;
+            match file.try_lock() {
+                Ok(()) => {}
+                Err(fs::TryLockError::WouldBlock) => return Err(in_use()),
+                Err(fs::TryLockError::Error(error)) => return Err(error),
+            }
+            // Whoever held it may have removed it before letting go: then this is a lock on a file
+            // that nobody else will find.
+            let locked = Identity::of(&file.metadata()?);
+            let named = fs::metadata(&path).map(|metadata| Identity::of(&metadata));
+            if named.is_ok_and(|named| named == locked) {
+                return Ok(Self { path, _file: file });
+            }
+        }
+    }
+}
+
+impl Drop for LockFile {
+    fn drop(&mut self) {
+        // Still locked, so it is the one that others wait for.
+        let _ = fs::remove_file(&self.path);
+    }
+}

@@ -1,0 +1,57 @@
+//! Sessions and messages over TCP and Unix sockets, on [tokio](https://tokio.rs).
+//!
+//! The protocol is [`chat_core`], the server and the client are its
+//! [driver](chat_core::driver); this crate brings tokio's sockets, timers and tasks to it. Both
+//! flavours of the runtime will do, with I/O and time enabled.
+//!
+//! ```
+//! use chat_tokio::{ClientEvent, Echo, Endpoint, Message};
+//!
+//! #[tokio::main(flavor = "current_thread")]
+//! async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//!     let server = chat_tokio::server(Echo)
+//!         .listen(Endpoint::tcp("127.0.0.1:0"))
+//!         .bind()
+//!         .await?;
+//!
+//!     let client = chat_tokio::client()
+//!         .connect(server.endpoints()[0].clone())
+//!         .await?;
+//!     client.send(Message::text("Hello, World!")).await?;
+//!     let Some(ClientEvent::Message(reply)) = client.recv().await else {
+//!         panic!("an echo was expected");
+//!     };
+//!     assert_eq!(reply.as_text(), Some("Hello, World!"));
+//!
+//!     client.close("done").await;
+//!     server.stop().await;
+//!     Ok(())
+//! }
+//! ```
+
+mod runtime;
+
+pub use chat_core::driver::{
+    BindError, Client, ClientEvent, ConnectError, Echo, Endpoint, FlushError, Handler,
+    HandlerError, Peer, Relay, Server, ServerStats, Session,
+};
+pub use chat_core::{
+    Backoff, CloseReason, Config, ContentType, Key, Message, ProtocolError, SendError, Stats,
+    Timeout, Uuid,
+};
+pub use runtime::Tokio;
+
+/// The settings of a server on tokio.
+pub type ServerBuilder<H> = chat_core::driver::ServerBuilder<Tokio, H>;
+/// The settings of a client on tokio.
+pub type ClientBuilder = chat_core::driver::ClientBuilder<Tokio>;
+
+/// A server that does what `handler` says.
+pub fn server<H: Handler>(handler: H) -> ServerBuilder<H> {
+    ServerBuilder::new(Tokio::new(), handler)
+}
+
+/// A client.
+pub fn client() -> ClientBuilder {
+    ClientBuilder::new(Tokio::new())
+}

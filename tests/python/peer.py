@@ -1,0 +1,85 @@
+#!/usr/bin/env python3
+"""An independent peer of the chat protocol, written from PROTOCOL.md alone.
+
+It has deliberately the habits of the oldest (version 1) implementations that section 6 of the
+document describes: it takes one read of up to 1,024 bytes for one frame, or for the start of one;
+it writes the fixed header and the rest of a frame separately; as a client it pings from the start
+and answers no ping; as a server it answers every heartbeat with a pong. What it receives it checks
+strictly, and it fails with the first thing that is not as the document says.
+
+    peer.py vectors FILE
+    peer.py client (--tcp HOST:PORT | --unix PATH) SCENARIO [options]
+    peer.py server (--tcp HOST:PORT | --unix PATH) SCENARIO [options]
+
+A last line "ok: ..." and exit status 0 mean that everything expected happened; otherwise the status
+is 1 and "failed: ..." on standard error says why. It needs Python 3.9 and nothing else.
+"""
+
+import argparse
+import sys
+
+import client
+import server
+import vectors
+import wire
+
+
+def tcp_address(text: str):
+    host, _, port = text.rpartition(":")
+    return host, int(port)
+
+
+def parse_arguments(arguments) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    modes = parser.add_subparsers(dest="mode", required=True)
+    modes.add_parser("vectors", help="check every test vector").add_argument("file")
+    for mode, scenarios in (("client", client.SCENARIOS), ("server", server.SCENARIOS)):
+        sub = modes.add_parser(mode)
+        where = sub.add_mutually_exclusive_group(required=True)
+        where.add_argument("--tcp", type=tcp_address, metavar="HOST:PORT")
+        where.add_argument("--unix", metavar="PATH")
+        sub.add_argument("scenario", choices=scenarios)
+        sub.add_argument("--key-file", metavar="PATH", help="every byte of this file is the key")
+        sub.add_argument("--timeout", type=float, default=30, help="for all, in seconds (%(default)s)")
+        sub.add_argument("--idle-limit", type=float, default=30, metavar="S",
+                         help="longest silence: frames for a client, heartbeats for a server")
+        sub.add_argument("--count", type=int, help="messages, or connections of many")
+        sub.add_argument("--no-padding", dest="padded", action="store_false",
+                         help="send frames as short as they are, as the oldest peers do")
+    sub = modes.choices["client"]
+    sub.add_argument("--ping-interval", type=float, default=5, metavar="S")
+    sub.add_argument("--size", type=int, default=0, help="bytes of a message (burst, sizes)")
+    sub.add_argument("--delay", type=float, default=0.1, metavar="S", help="between bytes (dribble)")
+    sub.add_argument("--expect-reason", default="Server shutting down", metavar="TEXT")
+    sub = modes.choices["server"]
+    sub.add_argument("--connections", type=int, default=1, help="to serve before it exits (1)")
+    sub.add_argument("--delay", type=float, default=0.5, metavar="S", help="before shutdown")
+    return parser.parse_args(arguments)
+
+
+def run(options) -> str:
+    if options.mode == "vectors":
+        return vectors.run(options.file)
+    options.key = wire.DEFAULT_KEY
+    if options.key_file:
+        with open(options.key_file, "rb") as file:
+            options.key = file.read()
+    if options.mode == "server":
+        return server.run(options)
+    return client.SCENARIOS[options.scenario](options)
+
+
+def main(arguments=None) -> int:
+    options = parse_arguments(arguments)
+    try:
+        shown = run(options)
+    except (wire.PeerError, OSError) as error:
+        print(f"failed: {error}", file=sys.stderr, flush=True)
+        return 1
+    print(f"ok: {shown}", flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,194 @@
+"""The server's scenarios: each serves one connection and returns what it counted."""
+
+import os
+import random
+import socket
+import time
+import uuid
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from typing import Optional
+
+import wire
+from link import Ended, Link, TimedOut
+from wire import Frame, PeerError
+
+ANSI = "\x1b[31mred\x1b[0m\x07\x9b2J bell"
+
+
+def init(session_id: str) -> Frame:
+    return Frame("session_init", b"Session established", session_id)
+
+
+def establish(link: Link) -> None:
+    session = str(uuid.uuid4())
+    link.send(init(session), padded=False)
+    frame = link.read()
+    if frame.type != "session_ack" or frame.session_id != session:
+        raise PeerError(f"{frame.type} with id {frame.session_id} instead of session_ack")
+    link.session, link.established = session, True
+
+
+def serve(link: Link, options, answer: bool = True, until: Optional[float] = None,
+          messages: Optional[int] = None, wait_end: bool = True) -> Counter:
+    """The life of a session: until the client's disconnect, `until`, or so many messages.
+
+    Only heartbeats count as the client's life here.
+    """
+    counts = Counter({"messages": 0, "pings": 0})
+    overdue = time.monotonic() + options.idle_limit
+    while messages is None or counts["messages"] < messages:
+        try:
+            frame = link.read(overdue if until is None else min(until, overdue))
+        except TimedOut:
+            if until is not None and time.monotonic() >= until:
+                return counts
+            if time.monotonic() >= overdue:
+                raise PeerError(f"no heartbeat for {options.idle_limit} s") from None
+            raise
+        if frame.type == "heartbeat":
+            overdue = time.monotonic() + options.idle_limit
+            counts["pings" if frame.content == b"ping" else "other heartbeats"] += 1
+            link.heartbeat(b"pong")
+        elif frame.type == "message":
+            counts["messages"] += 1
+            if answer:
+                link.message(frame.content, "text/plain")
+        elif frame.type == "error":
+            raise PeerError(f"the client sent error {frame.content[:200]!r}")
+        elif frame.type == "disconnect":
+            counts[f"disconnects {wire.reason_of(frame)!r}"] += 1
+            if wait_end:  # nothing may follow a disconnect but the end
+                link.expect_end(reset_allowed=True)
+            return counts
+        else:
+            counts["ignored"] += 1
+    return counts
+
+
+def echo(link: Link, options) -> Counter:
+    establish(link)
+    return serve(link, options, wait_end=False)  # closes at once, as section 4.4 allows
+
+
+def burst_out(link: Link, options) -> Counter:
+    count = 200 if options.count is None else options.count
+    establish(link)
+    for number in range(1, count + 1):
+        link.message(b"line %04d" % number)
+    counts = serve(link, options)
+    counts["messages sent"] = count
+    return counts
+
+
+def no_echo(link: Link, options) -> Counter:
+    establish(link)
+    return serve(link, options, answer=False, until=link.deadline)
+
+
+def ansi(link: Link, options) -> Counter:
+    establish(link)
+    link.message(ANSI.encode("utf-8"))
+    return serve(link, options)
+
+
+def drop(link: Link, options) -> Counter:
+    establish(link)
+    return serve(link, options, messages=1 if options.count is None else options.count)
+
+
+def shutdown(link: Link, options) -> Counter:
+    establish(link)
+    counts = serve(link, options, until=time.monotonic() + options.delay)
+    link.say_goodbye("Server shutting down")
+    link.discard_until_end()
+    return counts
+
+
+def error(link: Link, options) -> Counter:
+    establish(link)
+    link.send(Frame("error", b"bad frame", link.session, wire.TEXT))
+    link.end_writing()  # a close at once could overtake the error
+    try:
+        link.discard_until_end()
+    except Ended:
+        pass
+    return Counter({"errors sent": 1})
+
+
+def refuse(link: Link, options) -> Counter:
+    link.send(Frame("error", b"The server is full", None, wire.TEXT), padded=False)
+    link.end_writing()
+    return wait_for_close(link)
+
+
+def wait_for_close(link: Link) -> Counter:
+    """A client that was never offered a session must close, and send nothing before."""
+    start = time.monotonic()
+    how = link.expect_end(reset_allowed=True)
+    return Counter({f"closes by the client ({how}, {time.monotonic() - start:.1f} s)": 1})
+
+
+def close_in_handshake(link: Link, options) -> Counter:
+    return Counter({"closes": 1})
+
+
+def http(link: Link, options) -> Counter:
+    text = b"<html><body><h1>400 Bad Request</h1></body></html>\r\n"
+    link.send_bytes(b"HTTP/1.1 400 Bad Request\r\nContent-Type: text/html\r\nConnection: close\r\n"
+                    b"Content-Length: %d\r\n\r\n" % len(text) + text)
+    return wait_for_close(link)
+
+
+def garbage(link: Link, options) -> Counter:
+    link.send_bytes(wire.MAGIC + random.Random(1).randbytes(1000 - len(wire.MAGIC)))
+    return wait_for_close(link)
+
+
+def silent(link: Link, options) -> Counter:
+    return wait_for_close(link)
+
+
+def wrong_key(link: Link, options) -> Counter:
+    link.send(init(str(uuid.uuid4())), key=options.key + b" but wrong", padded=False)
+    return wait_for_close(link)
+
+
+SCENARIOS = {f.__name__.replace("_", "-"): f for f in (
+    echo, burst_out, close_in_handshake, http, garbage, silent, wrong_key, refuse, drop, no_echo,
+    shutdown, ansi, error)}
+
+
+def run(options) -> str:
+    """Listens, says so, and serves the connections asked for, each in its thread."""
+    scenario = SCENARIOS[options.scenario]
+    deadline = time.monotonic() + options.timeout
+
+    def one(sock: socket.socket) -> Counter:
+        with Link(sock, options.key, max(0.1, deadline - time.monotonic()), options.padded) as link:
+            return scenario(link, options)
+
+    listener = socket.socket(socket.AF_UNIX if options.unix else socket.AF_INET, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listener.bind(options.unix or options.tcp)
+    try:
+        listener.listen(128)
+        where = f"unix {options.unix}" if options.unix else "tcp {}:{}".format(*listener.getsockname())
+        print(f"listening on {where}", flush=True)
+        with ThreadPoolExecutor(options.connections) as threads:
+            futures = []
+            for _ in range(options.connections):
+                listener.settimeout(max(0.01, deadline - time.monotonic()))
+                try:
+                    futures.append(threads.submit(one, listener.accept()[0]))
+                except socket.timeout:
+                    raise PeerError(f"only {len(futures)} connections came") from None
+            total = Counter()
+            for future in futures:
+                total.update(future.result())
+    finally:
+        listener.close()
+        if options.unix:
+            os.unlink(options.unix)
+    numbers = ", ".join(f"{count} {what}" for what, count in total.items())
+    return f"{options.connections} connections, {numbers}"
