@@ -35,6 +35,7 @@ pub use chat_core::driver::{
     BindError, Client, ClientEvent, ConnectError, Echo, Endpoint, FlushError, Handler,
     HandlerError, Peer, Relay, Server, ServerStats, Session,
 };
+pub use chat_core::frame::FrameError;
 pub use chat_core::{
     Backoff, CloseReason, Config, ContentType, Key, Message, ProtocolError, SendError, Stats,
     Timeout, Uuid,

@@ -66,8 +66,9 @@ class Strictness(unittest.TestCase):
 
     def test_sessions_and_content_types(self):
         self.fails("session id None", wire.encode(HELLO._replace(session_id=None), KEY, padded=True))
-        self.fails("session id 0000", wire.encode(HELLO._replace(session_id="0" * 8 + SESSION[8:]), KEY, True))
-        self.fails("content type", wire.encode(Frame("heartbeat", b"ping", SESSION, wire.TEXT), KEY, True))
+        self.fails("session id 0000",
+                   wire.encode(HELLO._replace(session_id="0" * 8 + SESSION[8:]), KEY, padded=True))
+        self.fails("content type", wire.encode(Frame("heartbeat", b"ping", SESSION, wire.TEXT), KEY, padded=True))
 
     def test_json(self):
         good = wire.header_json(HELLO).decode()
@@ -94,12 +95,14 @@ class Strictness(unittest.TestCase):
 
 
 class Scenarios(unittest.TestCase):
-    def meet(self, server: str, client: str, client_fails: str = "", server_fails: str = "", unix: bool = False):
+    def meet(self, server: str, client: str, client_fails: str = "", server_fails: str = "",
+             unix: bool = False) -> None:
         """Runs our server and our client; what fails must fail with that message."""
         with tempfile.TemporaryDirectory() as folder:
             where = ["--unix", os.path.join(folder, "s")] if unix else ["--tcp", "127.0.0.1:0"]
             pipes = dict(stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-            with subprocess.Popen([*PEER, "server", *where, "--timeout", "20", *server.split()], **pipes) as process:
+            command = [*PEER, "server", *where, "--timeout", "20", *server.split()]
+            with subprocess.Popen(command, **pipes) as process:
                 try:
                     ready = process.stdout.readline().split()
                     self.assertEqual(ready[:2], ["listening", "on"])
@@ -108,8 +111,9 @@ class Scenarios(unittest.TestCase):
                     out, err = process.communicate(timeout=30)
                 finally:
                     process.kill()
-        for name, code, text, errors, failure in (("client", run.returncode, run.stdout, run.stderr, client_fails),
-                                                  ("server", process.returncode, out, err, server_fails)):
+        for name, code, text, errors, failure in (
+                ("client", run.returncode, run.stdout, run.stderr, client_fails),
+                ("server", process.returncode, out, err, server_fails)):
             last = (text.splitlines() or [""])[-1] if code == 0 else errors.strip()
             print(f"{server} | {client}: {name}: {last}", flush=True)
             self.assertEqual(code, 1 if failure else 0, errors)

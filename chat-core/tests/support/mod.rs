@@ -2,6 +2,7 @@
 //! connections with a network between them in virtual time.
 #![allow(dead_code, unused_imports, reason = "each test file uses a part of it")]
 
+mod arbitrary;
 mod link;
 mod pair;
 mod solo;
@@ -11,6 +12,7 @@ use core::time::Duration;
 
 use chat_core::{Config, Instant, Uuid};
 
+pub(crate) use arbitrary::{any_cuts, any_frame, pieces, property, similar_frame};
 pub(crate) use link::{Link, Sent};
 pub(crate) use pair::{End, Pair};
 pub(crate) use solo::Solo;

@@ -1,0 +1,202 @@
+//! The command line.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use chat_tokio::{Config, Endpoint};
+use clap::{ArgAction, Parser, Subcommand};
+
+use crate::exit::Failure;
+use crate::keys;
+
+const TCP: &str = "127.0.0.1:9999";
+const UNIX: &str = "/tmp/chat.sock";
+
+const EXIT_CODES: &str = "\
+Exit codes:
+    0  done
+    2  the arguments, or the input, cannot be used
+   69  cannot connect, or cannot listen
+   74  reading or writing failed, the connection included
+   76  the other end does not keep to the protocol
+   77  the key was refused, here or there
+  124  timed out
+  130  interrupted
+
+RUST_LOG sets what is logged on stderr: error, warn, info, debug.";
+
+/// A chat server and its clients, over TCP and Unix sockets.
+#[derive(Parser)]
+#[command(version, after_help = EXIT_CODES)]
+pub(crate) struct Args {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum Command {
+    /// Run a server: each message goes to every client, its sender included.
+    Serve(Serve),
+    /// Talk to a server, from a terminal or from a file.
+    Connect(Connect),
+    /// Make a key file.
+    Keygen(Keygen),
+}
+
+const SERVE_EXAMPLES: &str = "\
+Examples:
+  chat-cli serve
+      listen on 127.0.0.1:9999 and on /tmp/chat.sock, with the public default key
+  chat-cli serve --tcp 0.0.0.0:9999 --key-file chat.key
+      let others in, who must hold the same key
+  chat-cli serve --unix ./chat.sock --echo
+      send each message back to its sender only
+
+SIGINT, SIGTERM or SIGHUP stop the server: every client is told and gets what is queued for it. A
+second one ends it at once.";
+
+#[derive(clap::Args)]
+#[command(after_help = SERVE_EXAMPLES)]
+pub(crate) struct Serve {
+    /// Listen on a TCP address, or on each address of a host name; port 0 picks a free one
+    /// [without an address: 127.0.0.1:9999]
+    #[arg(long, value_name = "ADDR", num_args = 0..=1, default_missing_value = TCP,
+          action = ArgAction::Append, value_parser = parse_address)]
+    tcp: Vec<String>,
+    /// Listen on a Unix socket [without a path: /tmp/chat.sock]
+    #[arg(long, value_name = "PATH", num_args = 0..=1, default_missing_value = UNIX,
+          action = ArgAction::Append)]
+    unix: Vec<PathBuf>,
+    /// Send each message back to its sender only
+    #[arg(long)]
+    pub(crate) echo: bool,
+    /// Stop waiting for clients this long after being told to stop
+    #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = humantime::parse_duration)]
+    pub(crate) grace: Duration,
+    /// Turn away whoever comes when this many are connected
+    #[arg(long, value_name = "N", default_value_t = 10_000,
+          value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..))]
+    pub(crate) max_connections: usize,
+    /// Listen on addresses that others can reach with the public default key, which keeps nobody
+    /// out
+    #[arg(long)]
+    pub(crate) allow_default_key: bool,
+    #[command(flatten)]
+    pub(crate) common: Common,
+}
+
+impl Serve {
+    /// Where to listen.
+    pub(crate) fn endpoints(&self) -> Vec<Endpoint> {
+        let tcp = self.tcp.iter().map(Endpoint::tcp);
+        let unix = self.unix.iter().map(Endpoint::unix);
+        let endpoints: Vec<_> = tcp.chain(unix).collect();
+        if endpoints.is_empty() {
+            vec![Endpoint::tcp(TCP), Endpoint::unix(UNIX)]
+        } else {
+            endpoints
+        }
+    }
+}
+
+const CONNECT_EXAMPLES: &str = "\
+Examples:
+  chat-cli connect
+      talk to 127.0.0.1:9999 from the terminal
+  chat-cli connect --unix --file notes.txt
+      send each line of a file, print what comes back
+  printf 'one\\ntwo\\n' | chat-cli connect --tcp chat.example:9999 --key-file chat.key --file -
+      the same from a pipe
+
+With --file, each line that is not blank is a message, without the blanks around it; the line
+\"exit\" ends the file. The program ends when every message has come back, or when none has for
+--wait.";
+
+#[derive(clap::Args)]
+#[command(after_help = CONNECT_EXAMPLES)]
+pub(crate) struct Connect {
+    /// Connect to a TCP address or host name [without one: 127.0.0.1:9999; the default]
+    #[arg(long, value_name = "ADDR", num_args = 0..=1, default_missing_value = TCP,
+          conflicts_with = "unix", value_parser = parse_address)]
+    tcp: Option<String>,
+    /// Connect to a Unix socket [without a path: /tmp/chat.sock]
+    #[arg(long, value_name = "PATH", num_args = 0..=1, default_missing_value = UNIX)]
+    unix: Option<PathBuf>,
+    /// Talk from the terminal; the default
+    #[arg(long, conflicts_with = "file")]
+    interactive: bool,
+    /// Send the lines of a file, or of standard input for "-"
+    #[arg(long, value_name = "PATH")]
+    pub(crate) file: Option<PathBuf>,
+    /// Wait this long for the next of the messages sent to come back
+    #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = humantime::parse_duration)]
+    pub(crate) wait: Duration,
+    /// Connect again when the connection is lost
+    #[arg(long)]
+    pub(crate) reconnect: bool,
+    #[command(flatten)]
+    pub(crate) common: Common,
+}
+
+impl Connect {
+    /// Where to connect.
+    pub(crate) fn endpoint(&self) -> Endpoint {
+        match (&self.tcp, &self.unix) {
+            (_, Some(path)) => Endpoint::unix(path),
+            (Some(address), None) => Endpoint::tcp(address),
+            (None, None) => Endpoint::tcp(TCP),
+        }
+    }
+}
+
+/// What both sides can be told.
+#[derive(clap::Args)]
+pub(crate) struct Common {
+    /// The file whose bytes are the shared key; see keygen [default: a public key]
+    #[arg(long, value_name = "PATH")]
+    pub(crate) key_file: Option<PathBuf>,
+    /// Ask the other end for a sign of life this often; 0s never
+    #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = humantime::parse_duration)]
+    heartbeat: Duration,
+    /// Give the other end up after this long without a sign of life; 0s never
+    #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = humantime::parse_duration)]
+    idle_timeout: Duration,
+}
+
+impl Common {
+    /// The settings of connections.
+    pub(crate) fn config(&self) -> Result<Config, Failure> {
+        if !self.idle_timeout.is_zero() && self.idle_timeout <= self.heartbeat {
+            return Err(Failure::usage(
+                "--idle-timeout must be longer than --heartbeat, or 0s for none",
+            ));
+        }
+        let key = match &self.key_file {
+            Some(path) => keys::load(path)?,
+            None => chat_tokio::Key::default(),
+        };
+        Ok(Config::new(key)
+            .heartbeat(Some(self.heartbeat))
+            .idle_timeout(Some(self.idle_timeout)))
+    }
+}
+
+#[derive(clap::Args)]
+pub(crate) struct Keygen {
+    /// The file to make; it must not exist yet
+    #[arg(default_value = "chat.key")]
+    pub(crate) path: PathBuf,
+}
+
+fn parse_address(text: &str) -> Result<String, String> {
+    let valid = text.parse::<SocketAddr>().is_ok()
+        || text.rsplit_once(':').is_some_and(|(host, port)| {
+            !host.is_empty() && !host.contains([':', '[', ']', '/']) && port.parse::<u16>().is_ok()
+        });
+    if valid {
+        Ok(text.into())
+    } else {
+        Err("expected HOST:PORT, as in 127.0.0.1:9999, localhost:9999 or [::1]:9999".into())
+    }
+}

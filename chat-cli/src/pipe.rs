@@ -1,0 +1,206 @@
+//! Lines in, messages out: `connect --file`, and without a terminal.
+
+use std::collections::{HashMap, VecDeque};
+use std::io::{self, IsTerminal, Write};
+use std::time::Duration;
+
+use chat_tokio::{Client, ClientEvent, ContentType, Message, SendError};
+use tokio::sync::mpsc::Receiver;
+use tokio::time::Instant;
+
+use crate::exit::Failure;
+use crate::lines::Batch;
+use crate::screen::sanitize;
+use crate::signals::Signals;
+
+/// How many bytes may be under way at a time, unless a single message is larger.
+const WINDOW: usize = 8 * 1024 * 1024;
+const GOODBYE: &str = "Client disconnecting";
+
+/// Sends the lines, prints what comes, and ends when every message has come back or none has for
+/// `wait`. With `commands`, the lines `/quit` and `/help` are not sent.
+pub(crate) async fn run(
+    client: Client,
+    mut input: Receiver<Batch>,
+    wait: Duration,
+    commands: bool,
+    mut signals: Signals,
+) -> Result<(), Failure> {
+    let mut pending = Pending::default();
+    let mut open = true;
+    let mut deadline = Instant::now() + wait;
+    let done = loop {
+        let blocked = loop {
+            match pending.next() {
+                None => break None,
+                Some(message) => match client.try_send(message) {
+                    Ok(()) => {
+                        if pending.returned() {
+                            deadline = Instant::now() + wait;
+                        }
+                        pending.sent();
+                    }
+                    Err(SendError::Full(message)) => break Some(message),
+                    // The reason is in the last event.
+                    Err(_) => break None,
+                },
+            }
+        };
+        if !open && pending.lines.is_empty() && pending.returned() {
+            break Ok(());
+        }
+        tokio::select! {
+            () = signals.next() => break Err(Failure::interrupted()),
+            batch = input.recv(), if open && pending.lines.is_empty() => match batch {
+                None => open = false,
+                Some(Err(failure)) => break Err(failure),
+                Some(Ok(lines)) => {
+                    let quit = lines.iter().position(|line| commands && line == b"/quit");
+                    open = quit.is_none();
+                    pending.take(&lines[..quit.unwrap_or(lines.len())], commands);
+                }
+            },
+            sent = client.send(blocked.clone().unwrap_or_else(|| Message::text("x"))), if blocked.is_some() => {
+                if sent.is_ok() {
+                    pending.sent();
+                }
+            }
+            event = client.recv() => match event {
+                Some(ClientEvent::Message(message)) => {
+                    if pending.came_back(&message) {
+                        deadline = Instant::now() + wait;
+                    }
+                    print(&message)?;
+                }
+                Some(ClientEvent::Error(text)) => {
+                    eprintln!("chat-cli: the server reports: {}", sanitize(&text));
+                }
+                Some(ClientEvent::Disconnected { reason, retry_in: Some(delay), .. }) => {
+                    let reason = reason.to_string();
+                    eprintln!("chat-cli: {}; connecting again in {delay:.1?}", sanitize(&reason));
+                }
+                Some(ClientEvent::Disconnected { reason, .. }) => {
+                    let failure = Failure::closed(&reason);
+                    break Err(pending.explain(failure));
+                }
+                Some(_) => {}
+                None => break Err(Failure::io("the connection is over")),
+            },
+            () = tokio::time::sleep_until(deadline), if !pending.returned() => {
+                // As long as ours still go out, theirs may be late.
+                if !pending.is_moving(client.stats().messages_sent) {
+                    break Err(pending.explain(Failure::timeout(format!("none came back for {wait:?}"))));
+                }
+                deadline = Instant::now() + wait;
+            }
+        }
+    };
+    tokio::select! {
+        _ = client.close(GOODBYE) => done,
+        () = signals.next() => Err(Failure::interrupted()),
+    }
+}
+
+/// The messages that are still to be sent, or to come back.
+#[derive(Default)]
+struct Pending {
+    lines: VecDeque<Vec<u8>>,
+    /// How often each content is under way.
+    away: HashMap<Vec<u8>, usize>,
+    away_bytes: usize,
+    away_count: u64,
+    sent: u64,
+    left: u64,
+}
+
+impl Pending {
+    fn take(&mut self, lines: &[Vec<u8>], commands: bool) {
+        for line in lines {
+            if commands && line == b"/help" {
+                eprintln!("each line is a message; /quit or the end of the input ends the program");
+            } else {
+                self.lines.push_back(line.clone());
+            }
+        }
+    }
+
+    /// The next message to send, if there is one and it may go now.
+    fn next(&self) -> Option<Message> {
+        let line = self.lines.front()?;
+        if self.away_bytes > 0 && self.away_bytes + line.len() > WINDOW {
+            return None;
+        }
+        let content_type = match std::str::from_utf8(line) {
+            Ok(_) => ContentType::TEXT,
+            Err(_) => ContentType::BINARY,
+        };
+        Some(Message::new(content_type, line.clone()))
+    }
+
+    /// The next message was sent.
+    fn sent(&mut self) {
+        if let Some(line) = self.lines.pop_front() {
+            self.away_bytes += line.len();
+            self.away_count += 1;
+            self.sent += 1;
+            *self.away.entry(line).or_default() += 1;
+        }
+    }
+
+    /// A message came; true if it is one of ours.
+    fn came_back(&mut self, message: &Message) -> bool {
+        let content = message.content();
+        let Some(count) = self.away.get_mut(&content[..]) else {
+            return false;
+        };
+        *count -= 1;
+        if *count == 0 {
+            self.away.remove(&content[..]);
+        }
+        self.away_bytes -= content.len();
+        self.away_count -= 1;
+        true
+    }
+
+    /// Whether every message that was sent has come back.
+    fn returned(&self) -> bool {
+        self.away_count == 0
+    }
+
+    /// Whether the socket has taken messages since the last call.
+    fn is_moving(&mut self, left: u64) -> bool {
+        let moving = left > self.left;
+        self.left = left;
+        moving
+    }
+
+    /// Adds to a failure what it means for the messages.
+    fn explain(&self, failure: Failure) -> Failure {
+        if self.returned() {
+            return failure;
+        }
+        let (away, sent) = (self.away_count, self.sent);
+        failure.after(&format!("{away} of {sent} messages did not come back"))
+    }
+}
+
+/// Text as it is, a line each, unless a terminal shows it.
+fn print(message: &Message) -> Result<(), Failure> {
+    let mut stdout = io::stdout().lock();
+    let written = if stdout.is_terminal() {
+        match message.as_text() {
+            Some(text) => writeln!(stdout, "{}", sanitize(text)),
+            None => writeln!(
+                stdout,
+                "[{}, {} bytes]",
+                sanitize(message.content_type()),
+                message.content().len()
+            ),
+        }
+    } else {
+        stdout
+            .write_all(message.content())
+            .and_then(|()| stdout.write_all(b"\n"))
+    };
+    written.map_err(|error| Failure::io(format!("cannot write to standard output: {error}")))
+}

@@ -1,0 +1,83 @@
+//! `chat-cli serve`.
+
+use std::io::{self, Write};
+
+use chat_tokio::{Echo, Endpoint, Handler, Relay};
+
+use crate::args::Serve;
+use crate::exit::Failure;
+use crate::signals::Signals;
+
+pub(crate) async fn run(args: Serve) -> Result<(), Failure> {
+    if args.echo {
+        serve(args, Echo).await
+    } else {
+        serve(args, Relay).await
+    }
+}
+
+async fn serve(args: Serve, handler: impl Handler) -> Result<(), Failure> {
+    let mut signals =
+        Signals::new().map_err(|error| Failure::io(format!("cannot handle signals: {error}")))?;
+    let config = args.common.config()?;
+    let endpoints = args.endpoints();
+    if args.common.key_file.is_none() {
+        check_default_key(&endpoints, args.allow_default_key).await?;
+    }
+    let mut builder = chat_tokio::server(handler)
+        .config(config)
+        .grace(args.grace)
+        .max_connections(args.max_connections);
+    for endpoint in endpoints {
+        builder = builder.listen(endpoint);
+    }
+    let server = builder
+        .bind()
+        .await
+        .map_err(|error| Failure::unavailable(error.to_string()))?;
+
+    let mut ready = String::new();
+    for endpoint in server.endpoints() {
+        ready += &format!("listening on {endpoint}\n");
+    }
+    let mut stdout = io::stdout();
+    if let Err(error) = stdout
+        .write_all(ready.as_bytes())
+        .and_then(|()| stdout.flush())
+    {
+        server.stop().await;
+        return Err(Failure::io(format!(
+            "cannot write to standard output: {error}"
+        )));
+    }
+
+    signals.next().await;
+    tokio::select! {
+        () = server.stop() => Ok(()),
+        () = signals.next() => Err(Failure::interrupted()),
+    }
+}
+
+/// Without a key of one's own nobody is kept out: fine where nobody else can come.
+async fn check_default_key(endpoints: &[Endpoint], allowed: bool) -> Result<(), Failure> {
+    let mut open = None;
+    for endpoint in endpoints {
+        // A name that cannot be resolved is refused when it is listened on.
+        if let Endpoint::Tcp(host) = endpoint
+            && let Ok(mut addresses) = tokio::net::lookup_host(host).await
+            && addresses.any(|address| !address.ip().is_loopback())
+        {
+            open = Some(host);
+        }
+    }
+    match open {
+        Some(host) if !allowed => Err(Failure::key(format!(
+            "{host} can be reached by others, and without --key-file nobody is kept out; \
+             make a key with: chat-cli keygen (or give --allow-default-key)"
+        ))),
+        _ => {
+            tracing::warn!("no --key-file: the default key is public, it keeps nobody out");
+            Ok(())
+        }
+    }
+}
