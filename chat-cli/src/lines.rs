@@ -65,6 +65,7 @@ impl Source {
         Lines {
             source: self,
             number: 0,
+            done: false,
         }
     }
 
@@ -91,6 +92,7 @@ impl Source {
 struct Lines {
     source: Source,
     number: u64,
+    done: bool,
 }
 
 impl Lines {
@@ -110,7 +112,7 @@ impl Lines {
 
     /// The next line that is not blank, without the blanks around it. The line `exit` is the end.
     fn next(&mut self) -> Result<Option<Vec<u8>>, Failure> {
-        loop {
+        while !self.done {
             let mut line = Vec::new();
             let reader = &mut self.source.reader;
             let read = reader
@@ -121,7 +123,7 @@ impl Lines {
                     Failure::io(format!("cannot read {}: {error}", self.source.name))
                 })?;
             if read == 0 {
-                return Ok(None);
+                break;
             }
             self.number += 1;
             let text = trim(&line);
@@ -135,11 +137,12 @@ impl Lines {
             }
             match text {
                 b"" => {}
-                b"exit" => return Ok(None),
+                b"exit" => self.done = true,
                 text if text.len() == line.len() => return Ok(Some(line)),
                 text => return Ok(Some(text.to_vec())),
             }
         }
+        Ok(None)
     }
 }
 

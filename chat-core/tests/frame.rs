@@ -138,7 +138,10 @@ fn no_input_changes_nothing() {
         assert_eq!(decoder.decode(&mut &[][..]), Ok(None));
         assert_eq!(decoder.partial_len(), at);
         let decoded = decoder.decode(&mut &[*byte][..]);
-        assert_eq!(decoded.expect("a good frame").is_some(), at + 1 == bytes.len());
+        assert_eq!(
+            decoded.expect("a good frame").is_some(),
+            at + 1 == bytes.len()
+        );
     }
 }
 
@@ -196,7 +199,10 @@ fn takes_a_content_at_the_limit_and_refuses_one_over_at_byte_64() {
             MAX_CONTENT,
         ),
     ] {
-        let at = raw_frame(b"{\"type\":\"message\",\"content_type\":\"a/b\"}", &content(max));
+        let at = raw_frame(
+            b"{\"type\":\"message\",\"content_type\":\"a/b\"}",
+            &content(max),
+        );
         assert_eq!(decode(&mut decoder(limits), [&at[..]]).frames.len(), 1);
         let over = raw_frame(b"{}", &content(max + 1));
         let end = |len: usize| decode(&mut decoder(limits), over[..len].chunks(1)).end;
@@ -254,7 +260,10 @@ fn limits_change_for_frames_whose_fixed_header_is_still_to_come() {
 fn encodes_a_content_at_the_limit_and_refuses_one_over() {
     let mut encoder = Encoder::new(Key::default());
     let at = encoder.encode(&message(content(MAX_CONTENT)), 0);
-    assert_eq!(at.map(|frame| frame.len()), Ok(64 + 118 + MAX_CONTENT as usize));
+    assert_eq!(
+        at.map(|frame| frame.len()),
+        Ok(64 + 118 + MAX_CONTENT as usize)
+    );
     let over = encoder.encode(&message(content(MAX_CONTENT + 1)), 0);
     let len = MAX_CONTENT as usize + 1;
     assert_eq!(over.unwrap_err(), EncodeError::ContentTooLarge { len });
@@ -270,7 +279,10 @@ fn encodes_a_header_at_the_limit_and_refuses_one_over() {
     let room = MAX_HEADER as usize - fixed;
     assert_eq!(header_json(&encode(&of_content_type(room))).len(), 65_536);
     let over = Encoder::new(Key::default()).encode(&of_content_type(room + 1), 0);
-    assert_eq!(over.unwrap_err(), EncodeError::HeaderTooLarge { len: 65_537 });
+    assert_eq!(
+        over.unwrap_err(),
+        EncodeError::HeaderTooLarge { len: 65_537 }
+    );
 }
 
 #[test]
@@ -280,7 +292,10 @@ fn refuses_a_padding_that_no_header_has_room_for() {
     let at = encoder.encode(&message(CONTENT), longest).expect("it fits");
     assert_eq!(whole(&at.to_vec()).frames, [message(CONTENT)]);
     let over = encoder.encode(&message(CONTENT), longest + 1);
-    assert_eq!(over.unwrap_err(), EncodeError::HeaderTooLarge { len: 65_537 });
+    assert_eq!(
+        over.unwrap_err(),
+        EncodeError::HeaderTooLarge { len: 65_537 }
+    );
 }
 
 #[test]

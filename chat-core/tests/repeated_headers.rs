@@ -101,7 +101,12 @@ fn a_repeated_header_with_another_checksum_is_refused_with_its_last_byte() {
     let header_end = 64 + header_json(&first).len();
     let mut damaged = first.clone();
     damaged[16..20].fill(0);
-    let read = |len: usize| decode(&mut warm_decoder(&first), [&damaged[..64], &damaged[64..len]]);
+    let read = |len: usize| {
+        decode(
+            &mut warm_decoder(&first),
+            [&damaged[..64], &damaged[64..len]],
+        )
+    };
     assert_eq!(read(header_end - 1).end, Ok(header_end - 1));
     assert_eq!(read(header_end).end, Err(FrameError::HeaderCrc));
 }

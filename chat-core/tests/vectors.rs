@@ -51,7 +51,12 @@ impl Case {
             }
         };
         if let Some(digest) = case.get("frame_sha256") {
-            assert_eq!(hex(&Sha256::digest(&bytes)), text(digest), "{}", case["name"]);
+            assert_eq!(
+                hex(&Sha256::digest(&bytes)),
+                text(digest),
+                "{}",
+                case["name"]
+            );
         }
         Self {
             name: text(&case["name"]).to_owned(),
@@ -305,13 +310,7 @@ fn documented() -> Vec<(String, Vec<u8>)> {
         let [first, second, json, content] = lines[..] else {
             panic!("not four lines: {block}");
         };
-        let bytes = [
-            unhex(first),
-            unhex(second),
-            json.into(),
-            content.into(),
-        ]
-        .concat();
+        let bytes = [unhex(first), unhex(second), json.into(), content.into()].concat();
         let title = title.lines().rfind(|line| !line.is_empty());
         vectors.push((title.expect("a title").to_owned(), bytes));
     }
@@ -341,7 +340,11 @@ fn the_document_s_vectors_are_in_the_file_too() {
         assert!(cases.iter().any(|case| case.bytes == bytes), "{title}");
     }
     let count = format!("\n{} frames more,", cases.len());
-    assert!(PROTOCOL.contains(&count), "the file has {} frames", cases.len());
+    assert!(
+        PROTOCOL.contains(&count),
+        "the file has {} frames",
+        cases.len()
+    );
 }
 
 #[test]

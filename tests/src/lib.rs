@@ -1,0 +1,3 @@
+//! Tools for the suites that cross crates.
+
+pub mod program;
