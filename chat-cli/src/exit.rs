@@ -75,9 +75,9 @@ impl Failure {
     pub(crate) fn closed(reason: &CloseReason) -> Self {
         let text = sanitize(&reason.to_string()).into_owned();
         match reason {
-            CloseReason::Protocol(ProtocolError::Frame(chat_tokio::FrameError::Mac)) => Self::key(
-                "the server holds another key; give the same --key-file to both sides",
-            ),
+            CloseReason::Protocol(ProtocolError::Frame(chat_tokio::FrameError::Mac)) => {
+                Self::key("the server holds another key; give the same --key-file to both sides")
+            }
             CloseReason::Protocol(_) => {
                 Self::new(PROTOCOL, format!("{text}; is it a chat server?"))
             }

@@ -21,7 +21,8 @@ Each line is a message. Arrow keys edit it and bring back earlier ones.
   Ctrl-C               the same, with exit code 130";
 
 pub(crate) async fn run(client: Client, mut signals: Signals) -> Result<(), Failure> {
-    let fail = |error: &dyn std::fmt::Display| Failure::io(format!("cannot use the terminal: {error}"));
+    let fail =
+        |error: &dyn std::fmt::Display| Failure::io(format!("cannot use the terminal: {error}"));
     let terminal = Terminal(tcgetattr(io::stdin()).map_err(|error| fail(&error))?);
     let mut editor = DefaultEditor::new().map_err(|error| fail(&error))?;
     let mut printer = editor
@@ -82,12 +83,14 @@ fn handle(client: &Client, line: String) -> Result<(), String> {
         command if command.starts_with('/') => {
             Err(format!("* {command} is not a command; /help lists them"))
         }
-        _ => client.try_send(Message::text(line)).map_err(|error| match error {
-            SendError::Full(_) => {
-                "* not sent: the server takes no more at the moment; try again".into()
-            }
-            error => format!("* not sent: {error}"),
-        }),
+        _ => client
+            .try_send(Message::text(line))
+            .map_err(|error| match error {
+                SendError::Full(_) => {
+                    "* not sent: the server takes no more at the moment; try again".into()
+                }
+                error => format!("* not sent: {error}"),
+            }),
     }
 }
 

@@ -197,7 +197,10 @@ mod tests {
     fn a_longer_line_is_named() {
         let input = [b"short\n", &vec![b'x'; MAX_LINE + 1][..], b"\n"].concat();
         let error = lines(input).unwrap_err().to_string();
-        assert!(error.starts_with("line 2 of test is longer than"), "{error}");
+        assert!(
+            error.starts_with("line 2 of test is longer than"),
+            "{error}"
+        );
     }
 
     #[test]

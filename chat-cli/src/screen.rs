@@ -71,7 +71,9 @@ mod tests {
         for c in '\0'..=char::MAX {
             let shown = sanitize(c.encode_utf8(&mut [0; 4])).into_owned();
             assert!(
-                shown.chars().all(|c| matches!(c, '\t' | '\n') || !c.is_control()),
+                shown
+                    .chars()
+                    .all(|c| matches!(c, '\t' | '\n') || !c.is_control()),
                 "{c:?} is shown as {shown:?}"
             );
         }

@@ -36,15 +36,7 @@ async fn serve(args: Serve, handler: impl Handler) -> Result<(), Failure> {
         .await
         .map_err(|error| Failure::unavailable(error.to_string()))?;
 
-    let mut ready = String::new();
-    for endpoint in server.endpoints() {
-        ready += &format!("listening on {endpoint}\n");
-    }
-    let mut stdout = io::stdout();
-    if let Err(error) = stdout
-        .write_all(ready.as_bytes())
-        .and_then(|()| stdout.flush())
-    {
+    if let Err(error) = announce(server.endpoints()) {
         server.stop().await;
         return Err(Failure::io(format!(
             "cannot write to standard output: {error}"
@@ -56,6 +48,14 @@ async fn serve(args: Serve, handler: impl Handler) -> Result<(), Failure> {
         () = server.stop() => Ok(()),
         () = signals.next() => Err(Failure::interrupted()),
     }
+}
+
+fn announce(endpoints: &[Endpoint]) -> io::Result<()> {
+    let mut stdout = io::stdout().lock();
+    for endpoint in endpoints {
+        writeln!(stdout, "listening on {endpoint}")?;
+    }
+    stdout.flush()
 }
 
 /// Without a key of one's own nobody is kept out: fine where nobody else can come.

@@ -58,6 +58,6 @@ impl Default for Backoff {
     /// Up to 4 s at first, which keeps a thousand clients of one server below 5 % in any tenth of
     /// a second; up to 60 s in the end.
     fn default() -> Self {
-        Self::new(Duration::from_secs(4), Duration::from_secs(60))
+        Self::new(Duration::from_secs(4), Duration::from_mins(1))
     }
 }

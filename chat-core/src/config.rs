@@ -123,10 +123,6 @@ impl Config {
     }
 
     /// Hands a message that no frame may carry back as an error, without encoding it.
-    #[expect(
-        clippy::result_large_err,
-        reason = "the error is the message handed back"
-    )]
     pub(crate) fn check(&self, message: Message) -> Result<Message, SendError> {
         if message.content().is_empty() || message.content_type().is_empty() {
             Err(SendError::Empty(message))

@@ -75,10 +75,7 @@ impl Runtime for Tokio {
         TcpListener::from_std(listener).map(TcpAccept)
     }
 
-    fn unix_listener(
-        &self,
-        listener: std::os::unix::net::UnixListener,
-    ) -> io::Result<UnixAccept> {
+    fn unix_listener(&self, listener: std::os::unix::net::UnixListener) -> io::Result<UnixAccept> {
         UnixListener::from_std(listener).map(UnixAccept)
     }
 }

@@ -7,8 +7,8 @@ use bytes::Bytes;
 
 use super::{Connection, Sort};
 use crate::ContentType;
-use crate::frame::{EncodedFrame, FrameKind, LEGACY_MIN_FRAME, push_json_string};
 use crate::Instant;
+use crate::frame::{EncodedFrame, FrameKind, LEGACY_MIN_FRAME, push_json_string};
 
 /// How much of a reason or an error text is sent, and kept of the peer's.
 const MAX_TEXT: usize = 1024;

@@ -236,10 +236,6 @@ impl Connection {
     /// `Ok` means that it is in the outbox, not that it has arrived. An error hands the message
     /// back and changes nothing; [`SendError::Full`] means to try again when
     /// [`consume_transmit`](Self::consume_transmit) has made room.
-    #[expect(
-        clippy::result_large_err,
-        reason = "the error is the message handed back"
-    )]
     pub fn send(&mut self, now: Instant, message: Message) -> Result<(), SendError> {
         match self.phase {
             Phase::Handshake { .. } => return Err(SendError::NotEstablished(message)),

@@ -117,12 +117,16 @@ impl<R: Runtime, H: Handler> ServerBuilder<R, H> {
                 Bind::Tcp(listener) => {
                     let listener = runtime.tcp_listener(listener).map_err(fail)?;
                     let wrap = Socket::<R>::Tcp;
-                    Box::pin(serve::accept(runtime, listener, wrap, None, server, handler))
+                    Box::pin(serve::accept(
+                        runtime, listener, wrap, None, server, handler,
+                    ))
                 }
                 Bind::Unix(listener, file) => {
                     let listener = runtime.unix_listener(listener).map_err(fail)?;
                     let (wrap, file) = (Socket::<R>::Unix, Some(file));
-                    Box::pin(serve::accept(runtime, listener, wrap, file, server, handler))
+                    Box::pin(serve::accept(
+                        runtime, listener, wrap, file, server, handler,
+                    ))
                 }
             });
         }

@@ -14,10 +14,10 @@ use uuid::Uuid;
 
 use super::Endpoint;
 use super::dial::{dial, pause};
+use super::entropy;
 use super::link::Link;
 use super::mailbox::Mailbox;
 use super::rt::Runtime;
-use super::entropy;
 use crate::{Backoff, CloseReason, Config, Connection, Event, Message, SendError, Stats};
 
 /// The reason of a client that gives none.
@@ -201,10 +201,6 @@ impl Client {
     }
 
     /// Queues a message, or hands it back if there is no room.
-    #[expect(
-        clippy::result_large_err,
-        reason = "the error is the message handed back"
-    )]
     pub fn try_send(&self, message: Message) -> Result<(), SendError> {
         self.0.mailbox.send(message)
     }
@@ -387,10 +383,7 @@ impl<R: Runtime> Keeper<R> {
 
 /// Whether the same attempt may end better another time.
 fn is_worth_retrying(reason: &CloseReason) -> bool {
-    !matches!(
-        reason,
-        CloseReason::Local { .. } | CloseReason::Protocol(_)
-    )
+    !matches!(reason, CloseReason::Local { .. } | CloseReason::Protocol(_))
 }
 
 /// The events that wait for the application.

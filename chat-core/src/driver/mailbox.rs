@@ -81,10 +81,6 @@ impl Mailbox {
     }
 
     /// Queues a message, or hands it back.
-    #[expect(
-        clippy::result_large_err,
-        reason = "the error is the message handed back"
-    )]
     pub(super) fn send(&self, message: Message) -> Result<(), SendError> {
         let message = self.config.check(message)?;
         let cost = message.content().len() + OVERHEAD;

@@ -43,7 +43,10 @@ pub trait Runtime: Clone + Send + Sync + 'static {
     ) -> impl Future<Output = io::Result<Self::TcpStream>> + Send;
 
     /// Connects to a Unix socket.
-    fn connect_unix(&self, path: &Path) -> impl Future<Output = io::Result<Self::UnixStream>> + Send;
+    fn connect_unix(
+        &self,
+        path: &Path,
+    ) -> impl Future<Output = io::Result<Self::UnixStream>> + Send;
 
     /// Takes over a listening socket, which is non-blocking already.
     fn tcp_listener(&self, listener: std::net::TcpListener) -> io::Result<Self::TcpListener>;

@@ -93,10 +93,6 @@ impl<D> Session<D> {
     ///
     /// [`SendError::Full`] means that the client takes less than is sent to it; what to do about
     /// that is the caller's choice. [`Server::broadcast`] closes such a session.
-    #[expect(
-        clippy::result_large_err,
-        reason = "the error is the message handed back"
-    )]
     pub fn send(&self, message: Message) -> Result<(), SendError> {
         self.0.mailbox.send(message)
     }

@@ -25,6 +25,10 @@ pub struct Decoder {
     last: Option<CachedHeader>,
 }
 
+#[expect(
+    clippy::large_enum_variant,
+    reason = "one per connection; a box would be an allocation per frame"
+)]
 enum Stage {
     Fixed,
     Header(FixedHeader),
@@ -112,7 +116,7 @@ impl Decoder {
         if self.head.is_empty()
             && let Some((bytes, rest)) = input.split_first_chunk()
         {
-            let fixed = FixedHeader::parse(bytes, &self.limits)?;
+            let fixed = FixedHeader::parse(bytes, self.limits)?;
             *input = rest;
             return Ok(Some(fixed));
         }
@@ -124,7 +128,7 @@ impl Decoder {
             FixedHeader::check_prefix(&self.head)?;
             return Ok(None);
         };
-        let fixed = FixedHeader::parse(bytes, &self.limits)?;
+        let fixed = FixedHeader::parse(bytes, self.limits)?;
         self.head.clear();
         Ok(Some(fixed))
     }

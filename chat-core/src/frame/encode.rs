@@ -71,9 +71,8 @@ impl Encoder {
             mac: key::finish(mac),
         };
         let gather = frame.content.len() <= GATHER;
-        let len = FIXED_HEADER_LEN
-            + header.json.len()
-            + if gather { frame.content.len() } else { 0 };
+        let len =
+            FIXED_HEADER_LEN + header.json.len() + if gather { frame.content.len() } else { 0 };
         let mut head = Vec::with_capacity(len);
         head.extend_from_slice(&fixed.to_bytes());
         head.extend_from_slice(&header.json);

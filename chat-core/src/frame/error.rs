@@ -103,7 +103,10 @@ pub enum EncodeError {
         len: usize,
     },
     /// The JSON header is longer than [`MAX_HEADER`](super::MAX_HEADER).
-    #[error("JSON header of {len} bytes, {} allowed: shorten the content type", super::MAX_HEADER)]
+    #[error(
+        "JSON header of {len} bytes, {} allowed: shorten the content type",
+        super::MAX_HEADER
+    )]
     HeaderTooLarge {
         /// Its length.
         len: usize,

@@ -42,7 +42,7 @@ impl FixedHeader {
     /// Parses the whole fixed header and checks the lengths, before anything is allocated.
     pub(super) fn parse(
         bytes: &[u8; FIXED_HEADER_LEN],
-        limits: &Limits,
+        limits: Limits,
     ) -> Result<Self, FrameError> {
         Self::check_prefix(bytes)?;
         let header_len = u32_at(bytes, 12);
