@@ -5,6 +5,7 @@ use std::io::{self, IsTerminal};
 use chat_tokio::{Backoff, Client};
 
 use crate::args::Connect;
+use crate::editor::Editor;
 use crate::exit::Failure;
 use crate::lines::Source;
 use crate::signals::Signals;
@@ -13,14 +14,8 @@ use crate::{interactive, pipe};
 pub(crate) async fn run(args: Connect) -> Result<(), Failure> {
     let mut signals =
         Signals::new().map_err(|error| Failure::io(format!("cannot handle signals: {error}")))?;
-    // What cannot be sent is found before anybody is bothered.
-    let source = match &args.file {
-        Some(path) => Some(Source::open(path)?),
-        None if io::stdin().is_terminal() && io::stdout().is_terminal() => None,
-        None => Some(Source::stdin()),
-    };
-    let client = tokio::select! {
-        client = open(&args) => client?,
+    let (source, client) = tokio::select! {
+        opened = open(&args) => opened?,
         () = signals.next() => return Err(Failure::interrupted()),
     };
     let Some(source) = source else {
@@ -30,11 +25,26 @@ pub(crate) async fn run(args: Connect) -> Result<(), Failure> {
     pipe::run(client, source.start(), args.wait, commands, signals).await
 }
 
-async fn open(args: &Connect) -> Result<Client, Failure> {
+/// Where lines come from, unless it is the terminal, and the connection.
+async fn open(args: &Connect) -> Result<(Option<Source>, Client), Failure> {
+    // What cannot be sent is found before anybody is bothered. In a thread of its own: opening a
+    // pipe waits for its writer.
+    let source = match args.file.clone() {
+        Some(path) => {
+            let opened = tokio::task::spawn_blocking(move || Source::open(&path)).await;
+            Some(opened.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))?)
+        }
+        None if is_terminal() => None,
+        None => Some(Source::stdin()),
+    };
     let mut builder = chat_tokio::client().config(args.common.config()?);
     if args.reconnect {
         builder = builder.reconnect(Backoff::default());
     }
     let connected = builder.connect(args.endpoint()).await;
-    connected.map_err(|error| Failure::connect(&error))
+    Ok((source, connected.map_err(|error| Failure::connect(&error))?))
+}
+
+fn is_terminal() -> bool {
+    io::stdin().is_terminal() && io::stdout().is_terminal() && Editor::is_possible()
 }

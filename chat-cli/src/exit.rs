@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use chat_tokio::{CloseReason, ConnectError, ProtocolError};
 
-use crate::screen::sanitize;
+use crate::screen::sanitize_line;
 
 /// Why the program ends without having done what it was asked.
 #[derive(Debug)]
@@ -73,7 +73,7 @@ impl Failure {
 
     /// The end of a connection that was still needed.
     pub(crate) fn closed(reason: &CloseReason) -> Self {
-        let text = sanitize(&reason.to_string()).into_owned();
+        let text = sanitize_line(&reason.to_string());
         match reason {
             CloseReason::Protocol(ProtocolError::Frame(chat_tokio::FrameError::Mac)) => {
                 Self::key("the server holds another key; give the same --key-file to both sides")

@@ -1,7 +1,7 @@
 //! Key files.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{Read, Write};
+use std::io::{self, Read, Write};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
@@ -50,10 +50,15 @@ pub(crate) fn generate(path: &Path) -> Result<(), Failure> {
         .create_new(true)
         .mode(0o600)
         .open(path)
-        .map_err(|error| fail(error.to_string()))?;
+        .map_err(|error| match error.kind() {
+            io::ErrorKind::AlreadyExists => {
+                fail("it exists, and no file is overwritten; choose another path".into())
+            }
+            _ => fail(error.to_string()),
+        })?;
     file.write_all(&key)
         .and_then(|()| file.sync_all())
         .map_err(|error| fail(error.to_string()))?;
-    writeln!(std::io::stdout(), "{}", path.display())
+    writeln!(io::stdout(), "{}", path.display())
         .map_err(|error| Failure::io(format!("cannot write to standard output: {error}")))
 }

@@ -2,6 +2,7 @@
 
 mod args;
 mod connect;
+mod editor;
 mod exit;
 mod interactive;
 mod keys;
@@ -42,7 +43,7 @@ fn main() -> ExitCode {
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            eprintln!("chat-cli: {failure}");
+            screen::note(&failure);
             failure.code()
         }
     }

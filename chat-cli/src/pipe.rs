@@ -10,11 +10,13 @@ use tokio::time::Instant;
 
 use crate::exit::Failure;
 use crate::lines::Batch;
-use crate::screen::sanitize;
+use crate::screen::{note, sanitize, sanitize_line};
 use crate::signals::Signals;
 
 /// How many bytes may be under way at a time, unless a single message is larger.
 const WINDOW: usize = 8 * 1024 * 1024;
+/// The longest wait that makes a difference.
+const LONGEST: Duration = Duration::from_hours(24 * 365);
 const GOODBYE: &str = "Client disconnecting";
 
 /// Sends the lines, prints what comes, and ends when every message has come back or none has for
@@ -28,6 +30,10 @@ pub(crate) async fn run(
 ) -> Result<(), Failure> {
     let mut pending = Pending::default();
     let mut open = true;
+    // Connecting again: nothing can come back.
+    let mut offline = false;
+    // What comes later than this never comes; a clock can be at its end before.
+    let wait = wait.min(LONGEST);
     let mut deadline = Instant::now() + wait;
     let done = loop {
         let blocked = loop {
@@ -73,20 +79,25 @@ pub(crate) async fn run(
                     print(&message)?;
                 }
                 Some(ClientEvent::Error(text)) => {
-                    eprintln!("chat-cli: the server reports: {}", sanitize(&text));
+                    note(format_args!("the server reports: {}", sanitize_line(&text)));
                 }
                 Some(ClientEvent::Disconnected { reason, retry_in: Some(delay), .. }) => {
-                    let reason = reason.to_string();
-                    eprintln!("chat-cli: {}; connecting again in {delay:.1?}", sanitize(&reason));
+                    let reason = sanitize_line(&reason.to_string());
+                    note(format_args!("{reason}; connecting again in {delay:.1?}"));
+                    offline = true;
                 }
                 Some(ClientEvent::Disconnected { reason, .. }) => {
                     let failure = Failure::closed(&reason);
                     break Err(pending.explain(failure));
                 }
+                Some(ClientEvent::Connected { .. }) => {
+                    offline = false;
+                    deadline = Instant::now() + wait;
+                }
                 Some(_) => {}
                 None => break Err(Failure::io("the connection is over")),
             },
-            () = tokio::time::sleep_until(deadline), if !pending.returned() => {
+            () = tokio::time::sleep_until(deadline), if !offline && !pending.returned() => {
                 // As long as ours still go out, theirs may be late.
                 if !pending.is_moving(client.stats().messages_sent) {
                     break Err(pending.explain(Failure::timeout(format!("none came back for {wait:?}"))));
@@ -117,7 +128,9 @@ impl Pending {
     fn take(&mut self, lines: &[Vec<u8>], commands: bool) {
         for line in lines {
             if commands && line == b"/help" {
-                eprintln!("each line is a message; /quit or the end of the input ends the program");
+                note(
+                    "each line is a message; /quit, exit or the end of the input ends the program",
+                );
             } else {
                 self.lines.push_back(line.clone());
             }
@@ -193,7 +206,7 @@ fn print(message: &Message) -> Result<(), Failure> {
             None => writeln!(
                 stdout,
                 "[{}, {} bytes]",
-                sanitize(message.content_type()),
+                sanitize_line(message.content_type()),
                 message.content().len()
             ),
         }

@@ -1,6 +1,8 @@
 //! What others write, made safe for a terminal.
 
 use std::borrow::Cow;
+use std::fmt::Display;
+use std::io::{self, Write};
 
 use chat_tokio::Message;
 
@@ -31,17 +33,50 @@ fn is_unsafe(c: char) -> bool {
     }
 }
 
-/// A message as lines for a terminal.
-pub(crate) fn show(message: &Message) -> String {
+/// The same, and on one line.
+pub(crate) fn sanitize_line(text: &str) -> String {
+    sanitize(text).replace('\n', "\u{240a}").replace('\t', " ")
+}
+
+/// Says something on standard error. Whether somebody listens there makes no difference.
+pub(crate) fn note(text: impl Display) {
+    let _ = writeln!(io::stderr(), "chat-cli: {text}");
+}
+
+/// A message as lines for a terminal of so many columns, without the last line feed.
+pub(crate) fn show(message: &Message, columns: usize) -> String {
     match message.as_text() {
-        // The lines of one message stay together, and cannot look like another one.
-        Some(text) => format!("< {}", sanitize(text.trim_end()).replace('\n', "\n  ")),
+        Some(text) => indent(&sanitize(text.trim_end()), columns),
         None => format!(
             "< [{}, {} bytes]",
-            sanitize(message.content_type()).replace('\n', " "),
+            sanitize_line(message.content_type()),
             message.content().len()
         ),
     }
+}
+
+/// Marks the first line and indents the others, those that the terminal would make of a long one
+/// included: no part of one message can look like another one.
+fn indent(text: &str, columns: usize) -> String {
+    let mut shown = String::from("< ");
+    let mut column = 2;
+    for c in text.chars() {
+        // At least as wide as it is on any terminal.
+        let width = match c {
+            '\t' => 8 - column % 8,
+            c if c.is_ascii() => 1,
+            _ => 2,
+        };
+        if c == '\n' || (columns > 8 && column + width > columns) {
+            shown.push_str("\n  ");
+            column = 2;
+        }
+        if c != '\n' {
+            shown.push(c);
+            column += width;
+        }
+    }
+    shown
 }
 
 #[cfg(test)]
@@ -81,12 +116,30 @@ mod tests {
 
     #[test]
     fn a_message_cannot_look_like_two() {
-        assert_eq!(show(&Message::text("one\n< two\n")), "< one\n  < two");
+        assert_eq!(show(&Message::text("one\n< two\n"), 80), "< one\n  < two");
+        let wrapped = format!("{}< two", "1".repeat(18));
+        assert_eq!(
+            show(&Message::text(wrapped), 20),
+            format!("< {}\n  < two", "1".repeat(18))
+        );
+        assert_eq!(
+            show(&Message::text("世界\t< two"), 10),
+            "< 世界\n  \t\n  < two"
+        );
+        assert_eq!(show(&Message::text("one two three"), 0), "< one two three");
+    }
+
+    #[test]
+    fn a_line_stays_one() {
+        assert_eq!(
+            sanitize_line("one\n< two\t\u{2028}\x1b"),
+            "one␊< two \u{fffd}␛"
+        );
     }
 
     #[test]
     fn bytes_are_described() {
         let image = Message::new("image/png", vec![0_u8; 1234]);
-        assert_eq!(show(&image), "< [image/png, 1234 bytes]");
+        assert_eq!(show(&image, 80), "< [image/png, 1234 bytes]");
     }
 }

@@ -2,7 +2,7 @@
 
 use std::io::{self, Write};
 
-use chat_tokio::{Echo, Endpoint, Handler, Relay};
+use chat_tokio::{Config, Echo, Endpoint, Handler, Relay, Server};
 
 use crate::args::Serve;
 use crate::exit::Failure;
@@ -20,21 +20,11 @@ async fn serve(args: Serve, handler: impl Handler) -> Result<(), Failure> {
     let mut signals =
         Signals::new().map_err(|error| Failure::io(format!("cannot handle signals: {error}")))?;
     let config = args.common.config()?;
-    let endpoints = args.endpoints();
-    if args.common.key_file.is_none() {
-        check_default_key(&endpoints, args.allow_default_key).await?;
-    }
-    let mut builder = chat_tokio::server(handler)
-        .config(config)
-        .grace(args.grace)
-        .max_connections(args.max_connections);
-    for endpoint in endpoints {
-        builder = builder.listen(endpoint);
-    }
-    let server = builder
-        .bind()
-        .await
-        .map_err(|error| Failure::unavailable(error.to_string()))?;
+    // Resolving a name may take its time.
+    let server = tokio::select! {
+        server = bind(&args, config, handler) => server?,
+        () = signals.next() => return Err(Failure::interrupted()),
+    };
 
     if let Err(error) = announce(server.endpoints()) {
         server.stop().await;
@@ -48,6 +38,33 @@ async fn serve(args: Serve, handler: impl Handler) -> Result<(), Failure> {
         () = server.stop() => Ok(()),
         () = signals.next() => Err(Failure::interrupted()),
     }
+}
+
+async fn bind<H: Handler>(
+    args: &Serve,
+    config: Config,
+    handler: H,
+) -> Result<Server<H::Data>, Failure> {
+    let endpoints = args.endpoints();
+    if args.common.key_file.is_none() {
+        check_default_key(&endpoints, args.allow_default_key).await?;
+    }
+    let mut builder = chat_tokio::server(handler)
+        .config(config)
+        .grace(args.grace)
+        .max_connections(args.max_connections);
+    for endpoint in endpoints {
+        builder = builder.listen(endpoint);
+    }
+    builder.bind().await.map_err(|error| {
+        let hint = match (&error.endpoint, error.source.kind()) {
+            (Endpoint::Tcp(_), io::ErrorKind::AddrInUse) => {
+                "; stop who listens there, or choose another port (0: any that is free)"
+            }
+            _ => "",
+        };
+        Failure::unavailable(format!("{error}{hint}"))
+    })
 }
 
 fn announce(endpoints: &[Endpoint]) -> io::Result<()> {

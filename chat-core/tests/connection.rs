@@ -74,8 +74,6 @@ fn a_server_is_established_by_the_acknowledgement() {
 
 #[test]
 fn the_texts_of_the_handshake_are_not_checked() {
-    let mut pair = Pair::established(Config::default());
-    assert_eq!(pair.client.connection.session(), Some(SESSION));
     for role in ROLES {
         let mut solo = Solo::new(role, Config::default());
         let kind = match role {
@@ -87,7 +85,6 @@ fn the_texts_of_the_handshake_are_not_checked() {
             ..frame(kind, vec![0xff; 1024])
         });
         assert_eq!(solo.connection.state(), State::Established, "{role:?}");
-        assert_eq!(pair.end(role).connection.state(), State::Established);
     }
 }
 

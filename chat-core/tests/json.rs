@@ -1,37 +1,13 @@
-//! How strict the JSON header is (PROTOCOL.md §3).
+//! How strict the JSON of a header is (PROTOCOL.md §3).
 
 mod support;
 
-use chat_core::Uuid;
-use chat_core::frame::{Frame, FrameError, FrameKind, HeaderFault, MAX_HEADER};
+use chat_core::frame::{FrameError, HeaderFault, MAX_HEADER};
 use proptest::prelude::*;
 use serde_json::Value;
 
-use support::{SESSION, encode, frame, property, raw_frame, whole};
-
-/// A header with what a test is about as its last keys.
-fn with(keys: &str) -> String {
-    format!("{{\"type\": \"message\", \"content_type\": \"text/plain\", {keys}}}")
-}
-
-/// What a frame with this header is.
-fn read(json: impl AsRef<[u8]>) -> Result<Frame, FrameError> {
-    let bytes = raw_frame(json.as_ref(), b"payload");
-    let mut decoded = whole(&bytes);
-    decoded.end.map(|_| decoded.frames.remove(0))
-}
-
-#[track_caller]
-fn accepts(json: impl AsRef<[u8]>) -> Frame {
-    read(json).expect("the header is right")
-}
-
-#[track_caller]
-fn refuses(json: impl AsRef<[u8]>, fault: HeaderFault) {
-    let json = json.as_ref();
-    let shown = String::from_utf8_lossy(json);
-    assert_eq!(read(json), Err(FrameError::HeaderJson(fault)), "{shown}");
-}
+use support::json::{accepts, read, refuses, with};
+use support::property;
 
 /// `levels` arrays, one in the other.
 fn arrays(levels: usize) -> String {
@@ -177,127 +153,6 @@ fn refuses_what_is_not_utf_8() {
         );
         refuses(inside(&format!("{start}\""), "\": 1}"), HeaderFault::Syntax);
         refuses(inside(start, "}"), HeaderFault::Syntax);
-    }
-}
-
-#[test]
-fn refuses_values_of_the_wrong_type() {
-    for other in ["1", "1.5", "true", "[]", "{}", "[\"message\"]"] {
-        refuses(
-            format!(r#"{{"type": {other}, "content_type": "a/b"}}"#),
-            HeaderFault::Syntax,
-        );
-        refuses(
-            format!(r#"{{"type": "message", "content_type": {other}}}"#),
-            HeaderFault::Syntax,
-        );
-        refuses(
-            with(&format!(r#""session_id": {other}"#)),
-            HeaderFault::Syntax,
-        );
-    }
-    refuses(
-        r#"{"type": null, "content_type": "a/b"}"#,
-        HeaderFault::Syntax,
-    );
-    refuses(
-        r#"{"type": "message", "content_type": null}"#,
-        HeaderFault::Syntax,
-    );
-}
-
-#[test]
-fn refuses_what_is_missing_or_empty() {
-    refuses(r#"{"content_type": "a/b"}"#, HeaderFault::NoType);
-    refuses(r#"{"type": "message"}"#, HeaderFault::NoContentType);
-    refuses(
-        r#"{"type": "message", "content_type": ""}"#,
-        HeaderFault::NoContentType,
-    );
-}
-
-#[test]
-fn refuses_every_type_that_is_not_listed() {
-    for other in [
-        "",
-        "Message",
-        "message ",
-        "mess\\u0000age",
-        "ping",
-        "MESSAGE",
-    ] {
-        let json = format!(r#"{{"type": "{other}", "content_type": "a/b"}}"#);
-        assert_eq!(read(json), Err(FrameError::UnknownType), "{other}");
-    }
-}
-
-#[test]
-fn takes_every_type_however_it_is_escaped() {
-    for kind in FrameKind::ALL {
-        let escaped: String = kind
-            .as_str()
-            .chars()
-            .map(|c| format!("\\u{:04x}", u32::from(c)))
-            .collect();
-        let frame = accepts(format!(r#"{{"type": "{escaped}", "content_type": "a/b"}}"#));
-        assert_eq!(frame.kind, kind);
-    }
-}
-
-#[test]
-fn takes_a_uuid_only_in_its_hyphenated_form() {
-    let session = |id: &str| with(&format!(r#""session_id": "{id}""#));
-    let id = SESSION.hyphenated().to_string();
-    for right in [id.clone(), id.to_uppercase(), id.replace('b', "B")] {
-        assert_eq!(accepts(session(&right)).session, Some(SESSION), "{right}");
-    }
-    let nil = Uuid::nil().hyphenated().to_string();
-    assert_eq!(accepts(session(&nil)).session, Some(Uuid::nil()));
-    for wrong in [
-        String::new(),
-        "null".to_owned(),
-        SESSION.simple().to_string(),
-        SESSION.braced().to_string(),
-        SESSION.urn().to_string(),
-        format!(" {id}"),
-        format!("{id} "),
-        format!("{id}0"),
-        id[1..].to_owned(),
-        id.replace('-', "_"),
-        id.replace('b', "g"),
-        id.replacen("38b4e652-", "38b4-e652", 1),
-        id.replace('3', "\u{ff13}"),
-    ] {
-        refuses(session(&wrong), HeaderFault::BadSession);
-    }
-}
-
-#[test]
-fn a_session_id_may_be_null_or_absent() {
-    assert_eq!(accepts(with(r#""session_id": null"#)).session, None);
-    assert_eq!(accepts(with(r#""a": 1"#)).session, None);
-}
-
-#[test]
-fn takes_a_content_type_as_long_as_the_header_has_room() {
-    let long = "x".repeat(60_000);
-    let read = accepts(format!(
-        r#"{{"type": "message", "content_type": "{long}"}}"#
-    ));
-    assert_eq!(read.content_type.as_str(), long);
-    assert_eq!(whole(&encode(&read)).frames, [read]);
-}
-
-#[test]
-fn writes_every_character_so_that_it_is_read_again() {
-    let every: Vec<char> = ('\0'..=char::MAX).collect();
-    for part in every.chunks(4000) {
-        let content_type = part.iter().collect::<String>();
-        let frame = Frame {
-            content_type: content_type.into(),
-            ..frame(FrameKind::Message, "payload")
-        };
-        assert_eq!(whole(&encode(&frame)).frames, [frame]);
     }
 }
 

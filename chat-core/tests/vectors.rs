@@ -38,25 +38,20 @@ impl Case {
             Some(message) => Ok(parse_message(message)),
             None => Err(text(&case["error"]).to_owned()),
         };
-        let bytes = match case.get("frame") {
-            Some(frame) => unhex(text(frame)),
-            None => {
-                let frame = expected.as_ref().expect("only good frames are shortened");
-                [
-                    &unhex(text(&case["fixed_header"]))[..],
-                    text(&case["header_json"]).as_bytes(),
-                    &frame.content,
-                ]
-                .concat()
-            }
+        let bytes = if let Some(frame) = case.get("frame") {
+            unhex(text(frame))
+        } else {
+            let frame = expected.as_ref().expect("only good frames are shortened");
+            [
+                &unhex(text(&case["fixed_header"]))[..],
+                text(&case["header_json"]).as_bytes(),
+                &frame.content,
+            ]
+            .concat()
         };
         if let Some(digest) = case.get("frame_sha256") {
-            assert_eq!(
-                hex(&Sha256::digest(&bytes)),
-                text(digest),
-                "{}",
-                case["name"]
-            );
+            let digest = unhex(text(digest));
+            assert_eq!(Sha256::digest(&bytes)[..], digest, "{}", case["name"]);
         }
         Self {
             name: text(&case["name"]).to_owned(),
@@ -194,10 +189,6 @@ fn unhex(hex: &str) -> Vec<u8> {
         .collect()
 }
 
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
 fn first_difference(bytes: &[u8], right: &[u8]) -> usize {
     bytes
         .iter()
@@ -318,7 +309,7 @@ fn documented() -> Vec<(String, Vec<u8>)> {
 }
 
 #[test]
-fn the_document_s_vectors_are_what_this_crate_reads_and_writes() {
+fn documented_vectors_are_read_and_written_as_they_stand() {
     let vectors = documented();
     assert_eq!(vectors.len(), 5);
     for (title, bytes) in vectors {
@@ -334,12 +325,12 @@ fn the_document_s_vectors_are_what_this_crate_reads_and_writes() {
 }
 
 #[test]
-fn the_document_s_vectors_are_in_the_file_too() {
+fn documented_vectors_are_in_the_file_too() {
     let cases = Case::all();
     for (title, bytes) in documented() {
         assert!(cases.iter().any(|case| case.bytes == bytes), "{title}");
     }
-    let count = format!("\n{} frames more,", cases.len());
+    let count = format!("\n{} frames, those above among them,", cases.len());
     assert!(
         PROTOCOL.contains(&count),
         "the file has {} frames",
@@ -348,13 +339,13 @@ fn the_document_s_vectors_are_in_the_file_too() {
 }
 
 #[test]
-fn the_document_s_check_value_is_that_of_the_checksum() {
+fn the_documented_check_value_is_that_of_the_checksum() {
     let check = crc32fast::hash(b"123456789");
     assert!(PROTOCOL.contains(&format!("`123456789` is `{check:08X}`")));
 }
 
 #[test]
-fn the_document_s_example_header_is_as_it_is_written() {
+fn the_documented_header_is_as_it_is_written() {
     let message = Frame {
         content_type: ContentType::TEXT,
         ..support::frame(FrameKind::Message, Bytes::from_static(b"Hello, World!"))

@@ -13,10 +13,18 @@ use crate::frame::{EncodedFrame, FrameKind, LEGACY_MIN_FRAME, push_json_string};
 /// How much of a reason or an error text is sent, and kept of the peer's.
 const MAX_TEXT: usize = 1024;
 
+/// How much of the reason of a refusal is sent: with its headers it stays below 1,024 bytes
+/// (PROTOCOL.md §4.2).
+const MAX_REFUSAL: usize = 870;
+
 impl Connection {
     pub(super) fn push_error(&mut self, now: Instant, text: &str, min_len: usize) {
         let frame = self.error_frame(text, min_len);
         self.push(now, frame, Sort::Other);
+    }
+
+    pub(super) fn push_refusal(&mut self, now: Instant, reason: &str) {
+        self.push_error(now, &reason[..reason.floor_char_boundary(MAX_REFUSAL)], 0);
     }
 
     pub(super) fn error_frame(&mut self, text: &str, min_len: usize) -> EncodedFrame {
@@ -53,7 +61,8 @@ impl Connection {
 
 /// The text of an ERROR.
 pub(super) fn error_text(content: &[u8]) -> String {
-    let text = String::from_utf8_lossy(&content[..content.len().min(MAX_TEXT)]);
+    // Three bytes more, so that the last character that may stay is whole.
+    let text = String::from_utf8_lossy(&content[..content.len().min(MAX_TEXT + 3)]);
     cut(&text).to_owned()
 }
 

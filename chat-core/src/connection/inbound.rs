@@ -17,6 +17,7 @@ impl Connection {
     /// again; see [`wants_input`](Self::wants_input). A closing or closed connection takes
     /// everything and discards it.
     pub fn handle_input(&mut self, now: Instant, data: &[u8]) -> usize {
+        let now = self.latest(now);
         let mut input = data;
         self.resume(now);
         while !input.is_empty() && self.is_listening() {
@@ -145,7 +146,7 @@ impl Connection {
 
     /// Only a `ping` is answered: whoever answers a `pong` may be answered for ever.
     fn heartbeat(&mut self, now: Instant, content: &Bytes) {
-        if content == PING && self.outbox.has_room_for_control() {
+        if content == PING && self.outbox.has_room_for_answer() {
             let pong = self.encode_own(
                 FrameKind::Heartbeat,
                 ContentType::BINARY,

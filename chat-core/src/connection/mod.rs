@@ -79,16 +79,19 @@ pub struct Connection {
     inbox: VecDeque<Event>,
     /// What the events in `inbox` cost.
     inbox_bytes: usize,
+    /// The latest time that was given.
+    clock: Instant,
     /// Input was refused because the inbox was full: silence is this end's doing.
     deaf: bool,
-    /// Since when it has not been.
-    listening_since: Instant,
+    /// Silence before this was not the peer's: this end was deaf, or had not asked.
+    excused_until: Instant,
     /// When the last verified frame came.
     heard: Instant,
     /// When the transport last took bytes, or bytes began to wait for it.
     progress: Instant,
     next_ping: Instant,
-    ping_queued: bool,
+    /// Since when our `ping` waits to leave.
+    ping_since: Option<Instant>,
     stats: Stats,
 }
 
@@ -137,7 +140,7 @@ impl Connection {
     /// begins.
     pub fn refuse(config: Arc<Config>, reason: &str, now: Instant) -> Self {
         let mut connection = Self::new(config, Role::Server, None, now);
-        connection.push_error(now, reason, 0);
+        connection.push_refusal(now, reason);
         connection.begin_closing(
             now,
             CloseReason::Local {
@@ -160,12 +163,13 @@ impl Connection {
             outbox: Outbox::default(),
             inbox: VecDeque::new(),
             inbox_bytes: 0,
+            clock: now,
             deaf: false,
-            listening_since: now,
+            excused_until: now,
             heard: now,
             progress: now,
             next_ping: now,
-            ping_queued: false,
+            ping_since: None,
             stats: Stats::default(),
             config,
         }
@@ -237,18 +241,19 @@ impl Connection {
     /// back and changes nothing; [`SendError::Full`] means to try again when
     /// [`consume_transmit`](Self::consume_transmit) has made room.
     pub fn send(&mut self, now: Instant, message: Message) -> Result<(), SendError> {
+        let now = self.latest(now);
         match self.phase {
             Phase::Handshake { .. } => return Err(SendError::NotEstablished(message)),
             Phase::Established => {}
             Phase::Closing { .. } | Phase::Closed => return Err(SendError::Closed(message)),
         }
-        // What cannot fit is not hashed first.
+        let message = self.config.check(message)?;
+        // What cannot fit now is not hashed first.
         if !self.outbox.is_empty()
             && self.outbox.bytes() + message.content().len() > self.config.max_outbox
         {
             return Err(SendError::Full(message));
         }
-        let message = self.config.check(message)?;
         let encoded = self.encode(
             FrameKind::Message,
             message.content_type().clone(),
@@ -272,6 +277,7 @@ impl Connection {
     /// Text above 1,024 bytes is cut. Does nothing unless the connection is established, or when
     /// too many errors wait already.
     pub fn send_error(&mut self, now: Instant, text: &str) {
+        let now = self.latest(now);
         if matches!(self.phase, Phase::Established) {
             let frame = self.error_frame(text, LEGACY_MIN_FRAME);
             if self.outbox.has_room(&frame, self.config.max_outbox) {
@@ -286,6 +292,7 @@ impl Connection {
     /// What still arrives is discarded. Before the connection is established it ends at once;
     /// when it is closing already, nothing changes.
     pub fn close(&mut self, now: Instant, reason: &str) {
+        let now = self.latest(now);
         let local = CloseReason::Local {
             reason: reason.into(),
         };
@@ -326,6 +333,7 @@ impl Connection {
         if bytes == 0 {
             return;
         }
+        let now = self.latest(now);
         self.progress = now;
         self.stats.bytes_sent += bytes as u64;
         if let Some(sort) = self.outbox.consume(bytes) {
@@ -348,6 +356,12 @@ impl Connection {
             self.inbox = VecDeque::new();
         }
         Some(event)
+    }
+
+    /// Time as this connection sees it, which does not run backwards (see [`Instant`]).
+    fn latest(&mut self, now: Instant) -> Instant {
+        self.clock = self.clock.max(now);
+        self.clock
     }
 
     fn push_event(&mut self, event: Event) {

@@ -8,9 +8,9 @@ use crate::frame::EncodedFrame;
 
 /// What a queued frame costs beyond its bytes: its entry in the queue and its allocation.
 const OVERHEAD: usize = 64;
-/// At most this many control frames wait before a `pong` is queued: the bound on answers to a peer
-/// that asks and does not read (PROTOCOL.md §5.2).
-const MAX_CONTROL: usize = 16;
+/// At most this many answers wait behind the frame being sent: the bound for a peer that asks and
+/// does not read (PROTOCOL.md §5.2).
+const MAX_ANSWERS: usize = 16;
 
 /// What a frame is, to the bookkeeping when it has left.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,9 +68,10 @@ impl Outbox {
         self.advance();
     }
 
-    /// Whether another answer may be queued.
-    pub(super) fn has_room_for_control(&self) -> bool {
-        self.control.len() < MAX_CONTROL
+    /// Whether another answer may be queued. A `ping` of our own takes no answer's place.
+    pub(super) fn has_room_for_answer(&self) -> bool {
+        let is_answer = |queued: &&Queued| queued.sort != Sort::Ping;
+        self.control.iter().filter(is_answer).count() < MAX_ANSWERS
     }
 
     /// Queues a frame before all messages.
@@ -100,12 +101,12 @@ impl Outbox {
     /// Takes `bytes` off the front of what [`peek`](Self::peek) showed. Returns what kind of frame
     /// that completed.
     pub(super) fn consume(&mut self, bytes: usize) -> Option<Sort> {
-        let Queued { frame, .. } = self.current.as_mut()?;
+        let shown = self.current.as_ref().map_or(0, |it| it.frame.len());
         assert!(
-            bytes <= frame.len(),
-            "more bytes consumed than were shown: {bytes} of {}",
-            frame.len()
+            bytes <= shown,
+            "more bytes consumed than were shown: {bytes} of {shown}"
         );
+        let Queued { frame, .. } = self.current.as_mut()?;
         self.begun |= bytes > 0;
         self.bytes -= bytes;
         let of_head = bytes.min(frame.head.len());

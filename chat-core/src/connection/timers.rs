@@ -24,7 +24,11 @@ impl Connection {
 
     /// Lets what is due by `now` happen. Afterwards the next deadline is later than `now`.
     pub fn handle_timeout(&mut self, now: Instant) {
-        let is_due = |due: Option<Instant>| due.is_some_and(|due| due <= now);
+        let now = self.latest(now);
+        if matches!(self.phase, Phase::Established) {
+            self.established_timeout(now);
+        }
+        // Also what has just begun to close: it may have been given no time for that.
         match &self.phase {
             Phase::Handshake { deadline } if *deadline <= now => {
                 self.finish(CloseReason::Timeout(Timeout::Handshake));
@@ -35,22 +39,24 @@ impl Connection {
                 let reason = reason.clone();
                 self.finish(reason);
             }
-            Phase::Established => {
-                if is_due(self.stall_due()) {
-                    return self.finish(CloseReason::Timeout(Timeout::Stall));
-                }
-                if self.deaf {
-                    self.resume(now);
-                    self.deaf = !self.wants_input();
-                }
-                if is_due(self.idle_due()) {
-                    return self.idle(now);
-                }
-                if is_due(self.ping_due()) {
-                    self.ping(now);
-                }
-            }
-            Phase::Handshake { .. } | Phase::Closing { .. } | Phase::Closed => {}
+            _ => {}
+        }
+    }
+
+    fn established_timeout(&mut self, now: Instant) {
+        let is_due = |due: Option<Instant>| due.is_some_and(|due| due <= now);
+        if is_due(self.stall_due()) {
+            return self.finish(CloseReason::Timeout(Timeout::Stall));
+        }
+        if self.deaf {
+            self.resume(now);
+            self.deaf = !self.wants_input();
+        }
+        if is_due(self.idle_due()) {
+            return self.idle(now);
+        }
+        if is_due(self.ping_due()) {
+            self.ping(now);
         }
     }
 
@@ -58,13 +64,17 @@ impl Connection {
     pub(super) fn resume(&mut self, now: Instant) {
         if self.deaf {
             self.deaf = false;
-            self.listening_since = now;
+            self.excused_until = now;
         }
     }
 
     /// Our `ping` has left; the next one is due an interval later.
     pub(super) fn ping_left(&mut self, now: Instant) {
-        self.ping_queued = false;
+        if let Some(since) = self.ping_since.take() {
+            // While it waited the peer had not been asked: what was silence before goes on now.
+            let silent = self.silent_since();
+            self.excused_until = silent + (now - since.max(silent));
+        }
         if let Some(interval) = self.config.heartbeat {
             self.next_ping = now + interval;
         }
@@ -77,7 +87,7 @@ impl Connection {
             b"ping",
             LEGACY_MIN_FRAME,
         );
-        self.ping_queued = true;
+        self.ping_since = Some(now);
         self.push_control(now, frame, Sort::Ping);
     }
 
@@ -89,7 +99,10 @@ impl Connection {
 
     /// A client asks at every interval; a server only asks a client that is quiet.
     fn ping_due(&self) -> Option<Instant> {
-        let interval = self.config.heartbeat.filter(|_| !self.ping_queued)?;
+        let interval = self
+            .config
+            .heartbeat
+            .filter(|_| self.ping_since.is_none())?;
         Some(match self.role {
             Role::Client => self.next_ping,
             Role::Server => self.next_ping.max(self.heard + interval),
@@ -100,14 +113,19 @@ impl Connection {
         let timeout = self.config.idle_timeout?;
         // A `ping` that is still here has not been asked: until it has, that the peer takes our
         // bytes is its sign of life.
-        let mut heard = self.heard.max(self.listening_since);
-        if self.ping_queued {
+        let mut heard = self.silent_since();
+        if self.ping_since.is_some() {
             heard = heard.max(self.progress);
         }
         // Each second's worth of a frame that has arrived is a second more.
         let partial = self.decoder.partial_len() as u64 * 1_000_000_000;
         let arrived = Duration::from_nanos(partial / u64::from(self.config.min_receive_rate));
         heard.checked_add(timeout.saturating_add(arrived))
+    }
+
+    /// Since when the peer's silence counts.
+    fn silent_since(&self) -> Instant {
+        self.heard.max(self.excused_until)
     }
 
     fn stall_due(&self) -> Option<Instant> {

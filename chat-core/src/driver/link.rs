@@ -5,7 +5,7 @@ use std::io::IoSlice;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use super::mailbox::{Mailbox, Outgoing};
+use super::mailbox::{Inner, Mailbox, Outgoing};
 use super::rt::{Runtime, Sleep, Socket, Stream};
 use crate::{Connection, Event, Instant, SendError, State};
 
@@ -85,15 +85,25 @@ impl<R: Runtime> Link<R> {
     /// then never meets a full one, and a peer that does not take its answers is not read from.
     pub(super) fn poll_event(&mut self, cx: &mut Context<'_>, mark: usize) -> Poll<Event> {
         loop {
-            if (self.connection.is_closed() || self.backlog() <= mark)
-                && let Some(event) = self.connection.poll_event()
-            {
+            if let Some(event) = self.take_event(mark) {
                 return Poll::Ready(event);
             }
             if !self.turn(cx) {
-                return Poll::Pending;
+                // A command may end the connection without a byte moving.
+                return self.take_event(mark).map_or(Poll::Pending, Poll::Ready);
             }
         }
+    }
+
+    fn take_event(&mut self, mark: usize) -> Option<Event> {
+        if !self.connection.is_closed() && self.backlog() > mark {
+            return None;
+        }
+        let event = self.connection.poll_event()?;
+        if matches!(event, Event::Closed(_)) {
+            self.publish(&mut self.mailbox.lock());
+        }
+        Some(event)
     }
 
     /// Works without giving events: while the application is busy with one.
@@ -133,10 +143,7 @@ impl<R: Runtime> Link<R> {
 
     fn take_commands(&mut self, cx: &mut Context<'_>, now: Instant) {
         let mut inner = self.mailbox.lock();
-        let stats = self.connection.stats();
-        inner.stats = stats;
-        inner.heard = self.connection.last_heard();
-        let mut changed = inner.set_sent(self.sent_before + stats.messages_sent);
+        let mut changed = self.publish(&mut inner);
         inner.register(cx);
 
         if let Some(close) = inner.close.clone()
@@ -176,6 +183,14 @@ impl<R: Runtime> Link<R> {
         if changed {
             self.mailbox.notify();
         }
+    }
+
+    /// Lets the handles see how far the connection is. True if more messages have been sent.
+    fn publish(&self, inner: &mut Inner) -> bool {
+        let stats = self.connection.stats();
+        inner.stats = stats;
+        inner.heard = self.connection.last_heard();
+        inner.set_sent(self.sent_before + stats.messages_sent)
     }
 
     fn write(&mut self, cx: &mut Context<'_>, now: Instant) -> bool {

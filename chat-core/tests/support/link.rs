@@ -74,6 +74,11 @@ impl Link {
         bytes.len()
     }
 
+    /// How many bytes are on the way.
+    pub(crate) fn held(&self) -> usize {
+        self.held.len()
+    }
+
     /// The sender sends no more.
     pub(crate) fn end(&mut self) {
         self.ended = true;

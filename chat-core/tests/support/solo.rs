@@ -84,10 +84,10 @@ impl Solo {
     /// The transport takes everything: the frames, each of which must be whole.
     pub(crate) fn sent(&mut self) -> Vec<Frame> {
         let bytes = self.sent_bytes();
-        let mut decoder = Decoder::new(Key::default(), Limits::default());
-        let decoded = decode(&mut decoder, bytes.iter().map(Vec::as_slice));
-        assert_eq!(decoded.end, Ok(0), "what was sent is not whole frames");
-        decoded.frames
+        let mut reader = Decoder::new(Key::default(), Limits::default());
+        let sent = decode(&mut reader, bytes.iter().map(Vec::as_slice));
+        assert_eq!(sent.end, Ok(0), "what was sent is not whole frames");
+        sent.frames
     }
 
     /// What the connection has reported since the last call.

@@ -1,0 +1,198 @@
+//! Back-pressure: an application that does not poll events stops the input, and nothing is lost.
+
+mod support;
+
+use chat_core::frame::FrameKind;
+use chat_core::{CloseReason, Config, Event, Message, Role, State, Timeout};
+
+use support::{Pair, START, Solo, encode, frame, millis, no_timers, secs};
+
+const ROLES: [Role; 2] = [Role::Client, Role::Server];
+
+fn numbered(count: usize) -> Vec<Message> {
+    (0..count)
+        .map(|n| Message::text(format!("message {n}")))
+        .collect()
+}
+
+/// The stream of these messages, padded as they are when sent.
+fn stream(messages: &[Message]) -> Vec<u8> {
+    let bytes = |message: &Message| encode(&frame(FrameKind::Message, message.content().clone()));
+    messages.iter().flat_map(bytes).collect()
+}
+
+/// The messages that wait.
+fn poll(solo: &mut Solo) -> Vec<Message> {
+    let message = |event| match event {
+        Event::Message(message) => message,
+        other => panic!("not a message: {other:?}"),
+    };
+    solo.events().into_iter().map(message).collect()
+}
+
+#[test]
+fn a_full_inbox_takes_no_more_and_resumes_where_it_stopped() {
+    let sent = numbered(50);
+    let bytes = stream(&sent);
+    for role in ROLES {
+        for most in [1, 100, 10_000, usize::MAX] {
+            let mut solo = Solo::established(role, no_timers().max_inbox(1_000));
+            let mut received = Vec::new();
+            let mut rest = &bytes[..];
+            let mut stops = 0;
+            while !rest.is_empty() {
+                let piece = &rest[..rest.len().min(most)];
+                let taken = solo.connection.handle_input(START, piece);
+                rest = &rest[taken..];
+                if taken < piece.len() {
+                    assert!(!solo.connection.wants_input());
+                    assert_eq!(solo.connection.handle_input(START, rest), 0);
+                    stops += 1;
+                    received.extend(poll(&mut solo));
+                    assert!(solo.connection.wants_input());
+                }
+            }
+            received.extend(poll(&mut solo));
+            assert_eq!(received, sent);
+            assert!(stops > 3, "it was never full");
+            let stats = solo.connection.stats();
+            assert_eq!(
+                stats.bytes_received - handshake_bytes(role),
+                bytes.len() as u64
+            );
+        }
+    }
+}
+
+/// What an established [`Solo`] has received before.
+fn handshake_bytes(role: Role) -> u64 {
+    let solo = Solo::established(role, no_timers());
+    solo.connection.stats().bytes_received
+}
+
+#[test]
+fn an_inbox_holds_one_event_more_than_it_is_allowed_at_most() {
+    for cap in [0, 1, 10_000, 100_000] {
+        let mut solo = Solo::established(Role::Client, no_timers().max_inbox(cap));
+        let large = encode(&frame(FrameKind::Message, vec![7; 5_000]));
+        let bytes = large.repeat(50);
+        let taken = solo.connection.handle_input(START, &bytes);
+        assert_eq!(taken % large.len(), 0, "it stops between frames");
+        let waiting = solo.events().len();
+        assert_eq!(waiting, taken / large.len());
+        assert!(waiting >= 1, "one event always fits");
+        assert!((waiting - 1) * 5_000 <= cap, "{waiting} wait under {cap}");
+        assert!(waiting * (5_000 + 1_000) >= cap.min(bytes.len()));
+    }
+}
+
+#[test]
+fn the_end_of_the_stream_is_reported_behind_what_waits() {
+    let mut solo = Solo::established(Role::Server, no_timers().max_inbox(1));
+    solo.feed(&frame(FrameKind::Message, "unread"));
+    solo.connection.handle_eof(START);
+    let closed = Event::Closed(CloseReason::Eof { mid_frame: false });
+    let unread = Event::Message(Message::text("unread"));
+    assert_eq!(solo.events(), [unread, closed]);
+}
+
+#[test]
+fn nothing_is_lost_or_doubled_when_the_application_pauses() {
+    for role in ROLES {
+        let config = Config::default().max_inbox(2_000).max_outbox(5_000);
+        let mut pair = Pair::established(config);
+        pair.link(role).capacity = 3_000;
+        let sent = numbered(200);
+        let mut next = 0;
+        for round in 0_u64.. {
+            pair.peer(role).polls = round % 3 == 0;
+            while next < sent.len() && pair.send(role, sent[next].clone()).is_ok() {
+                next += 1;
+            }
+            pair.run_for(millis(100));
+            if pair.peer(role).messages().count() == sent.len() {
+                break;
+            }
+            assert!(round < 1_000, "stuck");
+        }
+        assert!(pair.peer(role).messages().eq(&sent));
+    }
+}
+
+/// A pair in which one application has stopped polling, so that its end takes no input.
+fn deaf_pair(deaf: Role) -> (Pair, usize) {
+    // A reader that pauses is no stalled transport.
+    let config = Config::default().max_inbox(1).stall_timeout(None);
+    let mut pair = Pair::established(config);
+    pair.end(deaf).polls = false;
+    let speaker = match deaf {
+        Role::Client => Role::Server,
+        Role::Server => Role::Client,
+    };
+    pair.link(speaker).capacity = 1_024;
+    let sent = numbered(5);
+    for message in &sent {
+        assert_eq!(pair.send(speaker, message.clone()), Ok(()));
+    }
+    pair.settle();
+    assert!(!pair.end(deaf).connection.wants_input());
+    (pair, sent.len())
+}
+
+#[test]
+fn silence_of_one_s_own_making_is_not_the_peer_s() {
+    for deaf in ROLES {
+        let (mut pair, sent) = deaf_pair(deaf);
+        pair.run_for(secs(300));
+        assert_eq!(pair.end(deaf).connection.state(), State::Established);
+        pair.end(deaf).polls = true;
+        pair.run_for(secs(60));
+        assert_eq!(pair.end(deaf).messages().count(), sent, "{deaf:?}");
+        for role in ROLES {
+            let state = pair.end(role).connection.state();
+            assert_eq!(state, State::Established, "{role:?}, deaf {deaf:?}");
+        }
+    }
+}
+
+#[test]
+fn silence_counts_from_when_the_application_polls_again() {
+    let config = no_timers().idle_timeout(Some(secs(30))).max_inbox(1);
+    let mut solo = Solo::established(Role::Server, config);
+    solo.feed(&frame(FrameKind::Message, "unread"));
+    solo.wait(secs(300));
+    assert_eq!(solo.connection.state(), State::Established);
+    assert_eq!(solo.events().len(), 1);
+    // Nothing comes. It was deaf until some point in the last 30 s.
+    solo.wait(secs(60));
+    assert_eq!(solo.connection.state(), State::Closing);
+    solo.connection.handle_eof(solo.now);
+    solo.sent();
+    let idle = CloseReason::Timeout(Timeout::Idle);
+    assert_eq!(solo.closed(), idle);
+}
+
+#[test]
+fn input_that_arrives_after_a_deaf_while_counts_from_then() {
+    let config = no_timers().idle_timeout(Some(secs(30))).max_inbox(1);
+    let mut solo = Solo::established(Role::Client, config);
+    solo.feed(&frame(FrameKind::Message, "unread"));
+    solo.wait(secs(29));
+    assert_eq!(solo.events().len(), 1);
+    let bytes = encode(&frame(FrameKind::Message, "half"));
+    solo.feed_bytes(&bytes[..10]);
+    solo.wait(secs(29));
+    assert_eq!(solo.connection.state(), State::Established);
+    solo.wait(secs(2));
+    assert_eq!(solo.connection.state(), State::Closing);
+}
+
+#[test]
+fn heartbeats_pass_through_an_application_that_polls_late() {
+    let mut pair = Pair::established(Config::default());
+    pair.client.polls = false;
+    pair.server.polls = false;
+    pair.run_for(secs(300));
+    assert_eq!(pair.client.connection.state(), State::Established);
+    assert_eq!(pair.server.connection.state(), State::Established);
+}

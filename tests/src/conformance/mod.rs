@@ -1,0 +1,231 @@
+//! What every adapter has to do, on both kinds of sockets: one suite, generic over the runtime.
+//!
+//! An adapter is tested by implementing [`Adapter`] for it and instantiating
+//! [`conformance!`](crate::conformance!) in an integration test:
+//!
+//! ```no_run
+//! use chat_tests::conformance::Adapter;
+//!
+//! struct OnTokio;
+//!
+//! impl Adapter for OnTokio {
+//!     type Runtime = chat_tokio::Tokio;
+//!
+//!     fn runtime() -> chat_tokio::Tokio {
+//!         chat_tokio::Tokio::new()
+//!     }
+//!
+//!     fn block_on<T>(future: impl Future<Output = T>) -> T {
+//!         tokio::runtime::Runtime::new().unwrap().block_on(future)
+//!     }
+//! }
+//!
+//! chat_tests::conformance!(on_tokio, OnTokio);
+//! ```
+
+pub mod cancel;
+pub mod ends;
+pub mod handlers;
+pub mod hostile;
+pub mod limits;
+pub mod messages;
+pub mod raw;
+pub mod sockets;
+
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+use chat_core::driver::rt::Runtime;
+use chat_core::driver::{
+    Client, ClientBuilder, ClientEvent, Endpoint, Handler, Server, ServerBuilder,
+};
+use chat_core::{CloseReason, Message};
+use tempfile::TempDir;
+
+/// A runtime under test.
+pub trait Adapter: Send + Sync + 'static {
+    /// What the adapter gives to the driver.
+    type Runtime: Runtime;
+
+    /// The runtime; called inside [`block_on`](Self::block_on).
+    fn runtime() -> Self::Runtime;
+
+    /// Runs a future to its end on the runtime.
+    fn block_on<T>(future: impl Future<Output = T>) -> T;
+}
+
+/// Which sockets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// TCP over loopback.
+    Tcp,
+    /// A Unix socket in a folder of its own.
+    Unix,
+}
+
+/// No test takes longer than this, however loaded the machine is.
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// What a test works with.
+pub struct World<A: Adapter> {
+    kind: Kind,
+    dir: TempDir,
+    /// The runtime under test.
+    pub runtime: A::Runtime,
+}
+
+/// Runs one test on a runtime and a kind of socket, and fails it if it takes too long.
+pub fn run<A, F>(kind: Kind, test: impl FnOnce(World<A>) -> F + Send + 'static)
+where
+    A: Adapter,
+    F: Future<Output = ()>,
+{
+    let (done, wait) = mpsc::channel();
+    let thread = std::thread::spawn(move || {
+        A::block_on(async move {
+            let dir = tempfile::tempdir().expect("a folder for the sockets");
+            test(World {
+                kind,
+                dir,
+                runtime: A::runtime(),
+            })
+            .await;
+        });
+        let _ = done.send(());
+    });
+    match wait.recv_timeout(LIMIT) {
+        Err(mpsc::RecvTimeoutError::Timeout) => panic!("the test hangs"),
+        // Done, or panicked.
+        _ => {
+            if let Err(panic) = thread.join() {
+                std::panic::resume_unwind(panic);
+            }
+        }
+    }
+}
+
+impl<A: Adapter> World<A> {
+    /// Where a server can listen.
+    pub fn endpoint(&self) -> Endpoint {
+        match self.kind {
+            Kind::Tcp => Endpoint::tcp("127.0.0.1:0"),
+            Kind::Unix => Endpoint::unix(self.dir.path().join("chat.sock")),
+        }
+    }
+
+    /// The settings of a server that listens.
+    pub fn server<H: Handler>(&self, handler: H) -> ServerBuilder<A::Runtime, H> {
+        ServerBuilder::new(self.runtime.clone(), handler).listen(self.endpoint())
+    }
+
+    /// A server with default settings.
+    pub async fn serve<H: Handler>(&self, handler: H) -> Server<H::Data> {
+        self.server(handler).bind().await.expect("it listens")
+    }
+
+    /// The settings of a client.
+    pub fn client(&self) -> ClientBuilder<A::Runtime> {
+        ClientBuilder::new(self.runtime.clone())
+    }
+
+    /// A client with default settings.
+    pub async fn connect<D>(&self, server: &Server<D>) -> Client {
+        let endpoint = server.endpoints()[0].clone();
+        self.client().connect(endpoint).await.expect("it connects")
+    }
+
+    /// Runs a future in the background.
+    pub fn runtime_spawn(&self, future: impl Future<Output = ()> + Send + 'static) {
+        self.runtime.spawn(future);
+    }
+
+    /// Waits until something is so.
+    pub async fn until(&self, what: &str, mut check: impl FnMut() -> bool) {
+        let start = Instant::now();
+        while !check() {
+            assert!(start.elapsed() < LIMIT / 2, "waited in vain: {what}");
+            self.pause(Duration::from_millis(2)).await;
+        }
+    }
+
+    /// Waits.
+    pub async fn pause(&self, duration: Duration) {
+        use chat_core::driver::rt::Sleep;
+
+        let deadline = self.runtime.now() + duration;
+        let mut sleep = self.runtime.sleep();
+        std::future::poll_fn(|cx| sleep.poll_until(cx, deadline)).await;
+    }
+}
+
+/// The next message; anything else fails the test.
+pub async fn message(client: &Client) -> Message {
+    match client.recv().await {
+        Some(ClientEvent::Message(message)) => message,
+        other => panic!("expected a message, not {other:?}"),
+    }
+}
+
+/// The end of a client, messages before it passed over.
+pub async fn end(client: &Client) -> CloseReason {
+    loop {
+        match client.recv().await {
+            Some(ClientEvent::Disconnected {
+                reason,
+                retry_in: None,
+                ..
+            }) => return reason,
+            Some(_) => {}
+            None => panic!("the end was reported before"),
+        }
+    }
+}
+
+/// Instantiates the suite for an adapter, on TCP and on Unix sockets: a module of tests.
+#[macro_export]
+macro_rules! conformance {
+    ($module:ident, $adapter:ty) => {
+        mod $module {
+            $crate::conformance!(@kind tcp, $adapter, $crate::conformance::Kind::Tcp);
+            $crate::conformance!(@kind unix, $adapter, $crate::conformance::Kind::Unix);
+        }
+    };
+    (@kind $module:ident, $adapter:ty, $kind:expr) => {
+        mod $module {
+            use super::super::*;
+            $crate::conformance!(@tests $adapter, $kind;
+                messages: echo, relay_reaches_everybody, order_is_kept, ten_mebibytes,
+                    sizes_around_the_limits, both_peers_only_write, one_byte_at_a_time,
+                    piped_messages_survive_the_goodbye, flush_waits_for_the_socket,
+                    refused_messages_are_handed_back;
+                handlers: session_has_data, counters_and_times, sessions_are_listed_and_found,
+                    broadcast_counts_its_receivers, session_is_closed_with_a_reason,
+                    a_failing_handler_ends_its_session_only, a_panicking_handler_ends_its_session_only,
+                    a_waiting_handler_does_not_stop_heartbeats, an_echo_with_the_smallest_outbox;
+                ends: graceful_stop_tells_everybody, stop_does_not_wait_for_ever,
+                    queued_messages_go_out_before_the_goodbye, stop_is_fast_under_load,
+                    a_client_that_is_dropped_says_goodbye, a_lost_server_is_noticed,
+                    reconnects_and_goes_on, reconnecting_can_be_closed, no_reconnect_after_a_refused_key;
+                limits: one_more_connection_is_told, a_slow_consumer_is_told_and_closed,
+                    a_stalled_reader_does_not_delay_others, an_unread_client_stops_reading;
+                hostile: a_wrong_key_is_refused, another_protocol_is_refused,
+                    silence_in_the_handshake_is_bounded, a_dribbled_handshake_is_bounded,
+                    another_session_id_is_refused, a_silent_client_is_dropped,
+                    a_client_that_only_reads_lives, an_abrupt_end_is_noticed,
+                    a_server_that_refuses_is_heard, a_server_that_closes_is_noticed;
+                cancel: receiving_can_be_dropped, sending_can_be_dropped, connecting_can_be_dropped,
+                    stopping_can_be_dropped, closing_can_be_dropped;
+                sockets: several_endpoints_at_once, a_port_in_use_is_an_error,
+                    a_name_is_resolved, nothing_listens_after_a_failed_bind;
+            );
+        }
+    };
+    (@tests $adapter:ty, $kind:expr; $($group:ident: $($test:ident),+;)+) => {
+        $($(
+            #[test]
+            fn $test() {
+                $crate::conformance::run::<$adapter, _>($kind, $crate::conformance::$group::$test);
+            }
+        )+)+
+    };
+}
