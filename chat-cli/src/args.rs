@@ -182,7 +182,15 @@ impl Common {
     }
 }
 
+const KEYGEN_EXAMPLES: &str = "\
+Examples:
+  chat-cli keygen
+      make chat.key, which only its owner can read
+  chat-cli keygen ~/.config/chat.key
+      make it elsewhere; copy it to whoever is to be let in";
+
 #[derive(clap::Args)]
+#[command(after_help = KEYGEN_EXAMPLES)]
 pub(crate) struct Keygen {
     /// The file to make; it must not exist yet
     #[arg(default_value = "chat.key")]

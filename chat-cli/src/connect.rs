@@ -2,7 +2,7 @@
 
 use std::io::{self, IsTerminal};
 
-use chat_tokio::{Backoff, Client};
+use chat_tokio::{Backoff, Client, ClientBuilder};
 
 use crate::args::Connect;
 use crate::editor::Editor;
@@ -37,7 +37,7 @@ async fn open(args: &Connect) -> Result<(Option<Source>, Client), Failure> {
         None if is_terminal() => None,
         None => Some(Source::stdin()),
     };
-    let mut builder = chat_tokio::client().config(args.common.config()?);
+    let mut builder = ClientBuilder::new().config(args.common.config()?);
     if args.reconnect {
         builder = builder.reconnect(Backoff::default());
     }

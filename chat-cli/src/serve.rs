@@ -2,7 +2,7 @@
 
 use std::io::{self, Write};
 
-use chat_tokio::{Config, Echo, Endpoint, Handler, Relay, Server};
+use chat_tokio::{Config, Echo, Endpoint, Handler, Relay, Server, ServerBuilder};
 
 use crate::args::Serve;
 use crate::exit::Failure;
@@ -49,7 +49,7 @@ async fn bind<H: Handler>(
     if args.common.key_file.is_none() {
         check_default_key(&endpoints, args.allow_default_key).await?;
     }
-    let mut builder = chat_tokio::server(handler)
+    let mut builder = ServerBuilder::new(handler)
         .config(config)
         .grace(args.grace)
         .max_connections(args.max_connections);

@@ -5,16 +5,16 @@
 //! flavours of the runtime will do, with I/O and time enabled.
 //!
 //! ```
-//! use chat_tokio::{ClientEvent, Echo, Endpoint, Message};
+//! use chat_tokio::{ClientBuilder, ClientEvent, Echo, Endpoint, Message, ServerBuilder};
 //!
 //! #[tokio::main(flavor = "current_thread")]
 //! async fn main() -> Result<(), Box<dyn std::error::Error>> {
-//!     let server = chat_tokio::server(Echo)
+//!     let server = ServerBuilder::new(Echo)
 //!         .listen(Endpoint::tcp("127.0.0.1:0"))
 //!         .bind()
 //!         .await?;
 //!
-//!     let client = chat_tokio::client()
+//!     let client = ClientBuilder::new()
 //!         .connect(server.endpoints()[0].clone())
 //!         .await?;
 //!     client.send(Message::text("Hello, World!")).await?;
@@ -31,28 +31,10 @@
 
 mod runtime;
 
-pub use chat_core::driver::{
-    BindError, Client, ClientEvent, ConnectError, Echo, Endpoint, FlushError, Handler,
-    HandlerError, Peer, Relay, Server, ServerStats, Session,
-};
-pub use chat_core::frame::FrameError;
-pub use chat_core::{
-    Backoff, CloseReason, Config, ContentType, Key, Message, ProtocolError, SendError, Stats,
-    Timeout, Uuid,
-};
+pub use chat_core::driver::prelude::*;
 pub use runtime::Tokio;
 
 /// The settings of a server on tokio.
 pub type ServerBuilder<H> = chat_core::driver::ServerBuilder<Tokio, H>;
 /// The settings of a client on tokio.
 pub type ClientBuilder = chat_core::driver::ClientBuilder<Tokio>;
-
-/// A server that does what `handler` says.
-pub fn server<H: Handler>(handler: H) -> ServerBuilder<H> {
-    ServerBuilder::new(Tokio::new(), handler)
-}
-
-/// A client.
-pub fn client() -> ClientBuilder {
-    ClientBuilder::new(Tokio::new())
-}

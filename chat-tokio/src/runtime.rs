@@ -19,18 +19,12 @@ pub struct Tokio {
     epoch: tokio::time::Instant,
 }
 
-impl Tokio {
+impl Default for Tokio {
     /// The runtime; its clock begins now. What it does must happen inside tokio.
-    pub fn new() -> Self {
+    fn default() -> Self {
         Self {
             epoch: tokio::time::Instant::now(),
         }
-    }
-}
-
-impl Default for Tokio {
-    fn default() -> Self {
-        Self::new()
     }
 }
 
@@ -109,11 +103,11 @@ pub struct TcpAccept(TcpListener);
 impl Listener for TcpAccept {
     type Stream = Io<TcpStream>;
 
-    fn poll_accept(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<(Self::Stream, Peer)>> {
-        let (stream, address) = ready!(self.0.poll_accept(cx))?;
+    async fn accept(&mut self) -> io::Result<(Self::Stream, Peer)> {
+        let (stream, address) = self.0.accept().await?;
         // Fails only where the connection is gone already, and reading will tell.
         let _ = stream.set_nodelay(true);
-        Poll::Ready(Ok((Io(stream), Peer::Tcp(address))))
+        Ok((Io(stream), Peer::Tcp(address)))
     }
 }
 
@@ -123,9 +117,9 @@ pub struct UnixAccept(UnixListener);
 impl Listener for UnixAccept {
     type Stream = Io<UnixStream>;
 
-    fn poll_accept(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<(Self::Stream, Peer)>> {
-        let (stream, _) = ready!(self.0.poll_accept(cx))?;
-        Poll::Ready(Ok((Io(stream), Peer::Unix)))
+    async fn accept(&mut self) -> io::Result<(Self::Stream, Peer)> {
+        let (stream, _) = self.0.accept().await?;
+        Ok((Io(stream), Peer::Unix))
     }
 }
 

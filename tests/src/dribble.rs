@@ -78,9 +78,9 @@ impl<S: Stream> Stream for OneByte<S> {
 impl<L: Listener> Listener for OneByte<L> {
     type Stream = OneByte<L::Stream>;
 
-    fn poll_accept(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<(Self::Stream, Peer)>> {
-        let (stream, peer) = ready!(self.inner.poll_accept(cx))?;
-        Poll::Ready(Ok((OneByte::new(stream), peer)))
+    async fn accept(&mut self) -> io::Result<(Self::Stream, Peer)> {
+        let (stream, peer) = self.inner.accept().await?;
+        Ok((OneByte::new(stream), peer))
     }
 }
 

@@ -6,7 +6,7 @@ pub mod terminal;
 
 use std::ffi::OsStr;
 use std::fmt;
-use std::io::Write;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::OnceLock;
@@ -75,20 +75,36 @@ impl Program {
 
     /// Starts any program.
     pub fn start(command: &mut Command) -> Self {
+        Self::spawn(command, Stdio::piped(), Stdio::piped())
+    }
+
+    /// Starts `chat-cli` with nobody at the other end of its standard output.
+    pub fn unheard(arguments: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Self {
+        let mut command = Command::new(chat_cli());
+        Self::spawn(command.args(arguments), broken(), Stdio::piped())
+    }
+
+    /// The same for its standard error too.
+    pub fn unheeded(arguments: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Self {
+        let mut command = Command::new(chat_cli());
+        Self::spawn(command.args(arguments), broken(), broken())
+    }
+
+    fn spawn(command: &mut Command, stdout: Stdio, stderr: Stdio) -> Self {
         let arguments: Vec<_> = command.get_args().map(OsStr::to_string_lossy).collect();
         let name = arguments.join(" ");
         let mut child = command
             .env_remove("RUST_LOG")
             .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
+            .stdout(stdout)
+            .stderr(stderr)
             .spawn()
             .unwrap_or_else(|error| panic!("{command:?} does not start: {error}"));
         Self {
             name,
             stdin: child.stdin.take(),
-            stdout: Capture::new(child.stdout.take().expect("piped")),
-            stderr: Capture::new(child.stderr.take().expect("piped")),
+            stdout: child.stdout.take().map_or_else(Capture::none, Capture::new),
+            stderr: child.stderr.take().map_or_else(Capture::none, Capture::new),
             child,
         }
     }
@@ -257,6 +273,12 @@ impl fmt::Display for Finished {
             "`{name}`, code {code:?}\nstandard output:\n{stdout}\nstandard error:\n{stderr}"
         )
     }
+}
+
+/// A pipe that nobody reads.
+fn broken() -> Stdio {
+    let (_, writer) = io::pipe().expect("a pipe can be had");
+    writer.into()
 }
 
 fn find_line(bytes: &[u8], text: &str) -> Option<String> {

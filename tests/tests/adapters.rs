@@ -7,10 +7,6 @@ struct OnTokio;
 impl Adapter for OnTokio {
     type Runtime = chat_tokio::Tokio;
 
-    fn runtime() -> chat_tokio::Tokio {
-        chat_tokio::Tokio::new()
-    }
-
     fn block_on<T>(future: impl Future<Output = T>) -> T {
         tokio::runtime::Runtime::new()
             .expect("a runtime")
@@ -18,4 +14,26 @@ impl Adapter for OnTokio {
     }
 }
 
+struct OnAsyncStd;
+
+impl Adapter for OnAsyncStd {
+    type Runtime = chat_async_std::AsyncStd;
+
+    fn block_on<T>(future: impl Future<Output = T>) -> T {
+        async_std::task::block_on(future)
+    }
+}
+
+struct OnSmol;
+
+impl Adapter for OnSmol {
+    type Runtime = chat_smol::Smol;
+
+    fn block_on<T>(future: impl Future<Output = T>) -> T {
+        smol::block_on(future)
+    }
+}
+
 chat_tests::conformance!(on_tokio, OnTokio);
+chat_tests::conformance!(on_async_std, OnAsyncStd);
+chat_tests::conformance!(on_smol, OnSmol);

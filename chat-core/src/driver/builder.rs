@@ -26,9 +26,16 @@ pub struct ServerBuilder<R, H> {
     limits: Limits,
 }
 
+impl<R: Runtime + Default, H: Handler> ServerBuilder<R, H> {
+    /// A server that does what `handler` says, with default settings, and that listens nowhere yet.
+    pub fn new(handler: H) -> Self {
+        Self::with_runtime(R::default(), handler)
+    }
+}
+
 impl<R: Runtime, H: Handler> ServerBuilder<R, H> {
-    /// A server with default settings that listens nowhere yet.
-    pub fn new(runtime: R, handler: H) -> Self {
+    /// The same on a runtime of one's own.
+    pub fn with_runtime(runtime: R, handler: H) -> Self {
         Self {
             runtime,
             handler,

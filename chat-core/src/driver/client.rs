@@ -36,9 +36,22 @@ pub struct ClientBuilder<R> {
     reconnect: Option<Backoff>,
 }
 
-impl<R: Runtime> ClientBuilder<R> {
+impl<R: Runtime + Default> ClientBuilder<R> {
     /// A client with default settings.
-    pub fn new(runtime: R) -> Self {
+    pub fn new() -> Self {
+        Self::with_runtime(R::default())
+    }
+}
+
+impl<R: Runtime + Default> Default for ClientBuilder<R> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<R: Runtime> ClientBuilder<R> {
+    /// The same on a runtime of one's own.
+    pub fn with_runtime(runtime: R) -> Self {
         Self {
             runtime,
             config: Config::default(),

@@ -13,6 +13,8 @@ mod builder;
 mod client;
 mod dial;
 mod entropy;
+#[cfg(feature = "futures-io")]
+pub mod futures_io;
 mod handler;
 mod link;
 mod mailbox;
@@ -28,3 +30,16 @@ pub use client::{Client, ClientBuilder, ClientEvent, ConnectError, FlushError};
 pub use handler::{Echo, Handler, HandlerError, Relay};
 pub use server::{Server, ServerStats};
 pub use session::Session;
+
+/// What an adapter re-exports, so that its users need no other crate.
+pub mod prelude {
+    pub use super::{
+        BindError, Client, ClientEvent, ConnectError, Echo, Endpoint, FlushError, Handler,
+        HandlerError, Peer, Relay, Server, ServerStats, Session,
+    };
+    pub use crate::frame::FrameError;
+    pub use crate::{
+        Backoff, CloseReason, Config, ContentType, Key, Message, ProtocolError, SendError, Stats,
+        Timeout, Uuid,
+    };
+}

@@ -83,7 +83,9 @@ pub trait Listener: Send + 'static {
     type Stream;
 
     /// Accepts a connection. A TCP stream must have `TCP_NODELAY` set.
-    fn poll_accept(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<(Self::Stream, Peer)>>;
+    ///
+    /// Cancel safety: no connection may be lost if the future is dropped before it is ready.
+    fn accept(&mut self) -> impl Future<Output = io::Result<(Self::Stream, Peer)>> + Send;
 }
 
 /// A timer.

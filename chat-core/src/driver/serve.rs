@@ -58,13 +58,17 @@ pub(super) async fn accept<R, L, H>(
     let mut stop = pin!(server.wait_for_stop());
     let mut pause = FIRST_PAUSE;
     loop {
-        let accepted = poll_fn(|cx| {
-            if stop.as_mut().poll(cx).is_ready() {
-                return Poll::Ready(None);
-            }
-            listener.poll_accept(cx).map(Some)
-        });
-        match accepted.await {
+        let accepted = {
+            let mut accept = pin!(listener.accept());
+            poll_fn(|cx| {
+                if stop.as_mut().poll(cx).is_ready() {
+                    return Poll::Ready(None);
+                }
+                accept.as_mut().poll(cx).map(Some)
+            })
+            .await
+        };
+        match accepted {
             None => break,
             Some(Ok((stream, peer))) => {
                 pause = FIRST_PAUSE;

@@ -148,7 +148,11 @@ impl Pair {
 
     /// Everything happens that takes no time.
     pub(crate) fn settle(&mut self) {
-        while self.turn() {}
+        let mut turns = 0;
+        while self.turn() {
+            turns += 1;
+            assert!(turns < 1_000_000, "the two keep each other busy for ever");
+        }
     }
 
     /// Time passes: everything happens that is due, when it is due.

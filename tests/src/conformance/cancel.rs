@@ -124,7 +124,7 @@ pub async fn stopping_can_be_dropped<A: Adapter>(world: World<A>) {
     world
         .until("a session", || !server.sessions().is_empty())
         .await;
-    assert!(once(server.stop()).await.is_none());
+    let _ = once(server.stop()).await;
     assert!(matches!(end(&client).await, CloseReason::Peer { .. }));
     server.stopped().await;
 }

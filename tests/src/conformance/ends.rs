@@ -190,7 +190,7 @@ pub async fn reconnects_and_goes_on<A: Adapter>(world: World<A>) {
     assert_eq!(reason, shutting_down());
     client.send(Message::text("meanwhile")).await.unwrap();
 
-    let builder = chat_core::driver::ServerBuilder::new(world.runtime.clone(), Echo);
+    let builder = chat_core::driver::ServerBuilder::with_runtime(world.runtime.clone(), Echo);
     let second = builder.listen(endpoint).bind().await.unwrap();
     loop {
         match client.recv().await {

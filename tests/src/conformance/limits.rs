@@ -25,6 +25,9 @@ pub async fn one_more_connection_is_told<A: Adapter>(world: World<A>) {
     two.close("making room").await;
     world.until("room", || server.sessions().len() == 1).await;
     let three = world.connect(&server).await;
+    world
+        .until("two sessions", || server.sessions().len() == 2)
+        .await;
     one.send(Message::text("x")).await.unwrap();
     assert_eq!(message(&one).await.as_text(), Some("x"));
     assert_eq!(message(&three).await.as_text(), Some("x"));

@@ -11,10 +11,6 @@
 //! impl Adapter for OnTokio {
 //!     type Runtime = chat_tokio::Tokio;
 //!
-//!     fn runtime() -> chat_tokio::Tokio {
-//!         chat_tokio::Tokio::new()
-//!     }
-//!
 //!     fn block_on<T>(future: impl Future<Output = T>) -> T {
 //!         tokio::runtime::Runtime::new().unwrap().block_on(future)
 //!     }
@@ -45,10 +41,7 @@ use tempfile::TempDir;
 /// A runtime under test.
 pub trait Adapter: Send + Sync + 'static {
     /// What the adapter gives to the driver.
-    type Runtime: Runtime;
-
-    /// The runtime; called inside [`block_on`](Self::block_on).
-    fn runtime() -> Self::Runtime;
+    type Runtime: Runtime + Default;
 
     /// Runs a future to its end on the runtime.
     fn block_on<T>(future: impl Future<Output = T>) -> T;
@@ -64,7 +57,7 @@ pub enum Kind {
 }
 
 /// No test takes longer than this, however loaded the machine is.
-const LIMIT: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_mins(1);
 
 /// What a test works with.
 pub struct World<A: Adapter> {
@@ -87,7 +80,7 @@ where
             test(World {
                 kind,
                 dir,
-                runtime: A::runtime(),
+                runtime: A::Runtime::default(),
             })
             .await;
         });
@@ -115,7 +108,7 @@ impl<A: Adapter> World<A> {
 
     /// The settings of a server that listens.
     pub fn server<H: Handler>(&self, handler: H) -> ServerBuilder<A::Runtime, H> {
-        ServerBuilder::new(self.runtime.clone(), handler).listen(self.endpoint())
+        ServerBuilder::with_runtime(self.runtime.clone(), handler).listen(self.endpoint())
     }
 
     /// A server with default settings.
@@ -125,7 +118,7 @@ impl<A: Adapter> World<A> {
 
     /// The settings of a client.
     pub fn client(&self) -> ClientBuilder<A::Runtime> {
-        ClientBuilder::new(self.runtime.clone())
+        ClientBuilder::with_runtime(self.runtime.clone())
     }
 
     /// A client with default settings.

@@ -30,7 +30,7 @@ pub async fn several_endpoints_at_once<A: Adapter>(world: World<A>) {
 pub async fn a_port_in_use_is_an_error<A: Adapter>(world: World<A>) {
     let server = world.serve(Echo).await;
     let endpoint = server.endpoints()[0].clone();
-    let error = ServerBuilder::new(world.runtime.clone(), Echo)
+    let error = ServerBuilder::with_runtime(world.runtime.clone(), Echo)
         .listen(endpoint.clone())
         .bind()
         .await
@@ -45,7 +45,7 @@ pub async fn a_port_in_use_is_an_error<A: Adapter>(world: World<A>) {
 
 /// Host names work on both ends; unknown ones are errors.
 pub async fn a_name_is_resolved<A: Adapter>(world: World<A>) {
-    let server = ServerBuilder::new(world.runtime.clone(), Echo)
+    let server = ServerBuilder::with_runtime(world.runtime.clone(), Echo)
         .listen(Endpoint::tcp("localhost:0"))
         .bind()
         .await
@@ -69,7 +69,7 @@ pub async fn a_name_is_resolved<A: Adapter>(world: World<A>) {
 /// If one endpoint cannot be had, none is.
 pub async fn nothing_listens_after_a_failed_bind<A: Adapter>(world: World<A>) {
     let good = world.dir.path().join("good.sock");
-    let error = ServerBuilder::new(world.runtime.clone(), Echo)
+    let error = ServerBuilder::with_runtime(world.runtime.clone(), Echo)
         .listen(Endpoint::unix(&good))
         .listen(Endpoint::unix(world.dir.path()))
         .bind()

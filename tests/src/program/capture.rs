@@ -1,6 +1,6 @@
 //! What a program writes, read as it comes.
 
-use std::io::Read;
+use std::io::{self, Read};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -42,6 +42,11 @@ impl Capture {
             }
         });
         capture
+    }
+
+    /// Of a stream that is read by nobody.
+    pub(super) fn none() -> Self {
+        Self::new(io::empty())
     }
 
     /// All that has come so far.

@@ -1,0 +1,362 @@
+//! The program, as scripts use it.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::time::Duration;
+
+use chat_tests::program::{Program, Server, Signal, Transport};
+use chat_tokio::{Endpoint, Handler, HandlerError, Message, Session};
+
+/// The most that a message may have, in bytes.
+const LARGEST: usize = 10_485_760;
+
+/// A path as an argument.
+fn text(path: &Path) -> &str {
+    path.to_str().expect("the path is text")
+}
+
+/// A file with this in the server's folder.
+fn file(server: &Server, name: &str, content: impl AsRef<[u8]>) -> String {
+    let path = server.path(name);
+    fs::write(&path, content).expect("the file can be written");
+    text(&path).into()
+}
+
+#[test]
+fn help_shows_by_example() {
+    let help = Program::run(["--help"], b"").expect(0).text();
+    for mode in ["serve", "connect", "keygen"] {
+        assert!(help.contains(mode), "{help}");
+    }
+    for code in [0, 2, 69, 74, 76, 77, 124, 130] {
+        assert!(
+            help.contains(&format!("\n  {code:>3}  ")),
+            "no {code} in {help}"
+        );
+    }
+    for (mode, examples) in [
+        (
+            "serve",
+            &["serve\n", "serve --tcp 0.0.0.0:9999 --key-file"][..],
+        ),
+        (
+            "connect",
+            &[
+                "connect\n",
+                "connect --unix --file notes.txt\n",
+                "--file -\n",
+            ],
+        ),
+        ("keygen", &["keygen\n"]),
+    ] {
+        let help = Program::run([mode, "--help"], b"").expect(0).text();
+        let (_, shown) = help.split_once("Examples:\n").expect("examples");
+        for example in examples {
+            assert!(shown.contains(example), "no {example:?} in {help}");
+        }
+    }
+    let version = Program::run(["--version"], b"").expect(0).text();
+    assert_eq!(version, format!("chat-cli {}\n", env!("CARGO_PKG_VERSION")));
+    let nothing = Program::run([""; 0], b"").expect(2);
+    assert!(
+        nothing.stderr.contains("Usage: chat-cli <COMMAND>"),
+        "{nothing}"
+    );
+}
+
+#[test]
+fn ten_thousand_piped_lines_come_back_in_order() {
+    let lines: String = (1..=10_000)
+        .map(|number| format!("line number {number}\n"))
+        .collect();
+    for transport in Transport::ALL {
+        for mode in [&[][..], &["--echo"]] {
+            let server = Server::start(transport, mode);
+            let piped = server.run(&["--file", "-"], lines.clone()).expect(0);
+            assert!(piped.text() == lines, "{transport:?}, {mode:?}: {piped}");
+            assert_eq!(piped.stderr, "");
+            let path = file(&server, "lines", &lines);
+            let read = server.run(&["--file", &path], "").expect(0);
+            assert!(read.text() == lines, "{transport:?}, {mode:?}: {read}");
+            server.stop();
+        }
+    }
+}
+
+#[test]
+fn the_largest_line_passes_and_a_larger_one_is_named() {
+    let largest = "x".repeat(LARGEST);
+    let larger = "x".repeat(11 * 1024 * 1024);
+    for transport in Transport::ALL {
+        let server = Server::start(transport, &[]);
+        let mut guest = server.guest("Ann");
+        let mut sent = server
+            .run(
+                &["--file", "-", "--wait", "60s"],
+                format!("  {largest}\t\n"),
+            )
+            .expect(0);
+        assert_eq!(sent.stdout.pop(), Some(b'\n'));
+        assert!(sent.stdout == largest.as_bytes(), "{sent}");
+
+        let path = file(&server, "long", format!("first\n\n{larger}\nlast\n"));
+        let complaint = "is longer than 10485760 bytes";
+        let refused = server.run(&["--file", &path], "");
+        let refused = refused.fails(2, &["line 3 of ", &path, complaint]);
+        assert_eq!(refused.text(), "");
+        let refused = server.run(&["--file", "-"], format!("{larger}\nlast\n"));
+        let refused = refused.fails(2, &["line 1 of standard input", complaint]);
+        assert_eq!(refused.text(), "");
+
+        guest.say("the end");
+        let heard = guest.leave().text();
+        assert_eq!(
+            heard.replace(&largest, "LARGEST"),
+            "Ann is here\nLARGEST\nthe end\n"
+        );
+    }
+}
+
+#[test]
+fn lines_are_messages_whatever_is_around_them() {
+    let cases: &[(&[u8], &[u8])] = &[
+        (b"", b""),
+        (b"\n", b""),
+        (b" \n\t\r\n\n  ", b""),
+        (b"no line feed", b"no line feed\n"),
+        (b" one \r\n\n\ttwo\t\nthree", b"one\ntwo\nthree\n"),
+        (b"one\nexit\ntwo\n", b"one\n"),
+        (b"exit", b""),
+        (b"exit now\n/quit\n", b"exit now\n/quit\n"),
+        (b"same\nsame\nsame\n", b"same\nsame\nsame\n"),
+        (
+            "Grüße, 世界 🌍\u{a0}\n".as_bytes(),
+            "Grüße, 世界 🌍\n".as_bytes(),
+        ),
+        (b"\xff\xfe\n\x80 \nfine\n", b"\xff\xfe\n\x80\nfine\n"),
+        (b"\x1b[31mred\x07\0\n", b"\x1b[31mred\x07\0\n"),
+    ];
+    for mode in [&[][..], &["--echo"]] {
+        let server = Server::start(Transport::Tcp, mode);
+        for (input, output) in cases {
+            let path = file(&server, "lines", input);
+            for (name, input) in [(path.as_str(), &b""[..]), ("-", input)] {
+                let sent = server.run(&["--file", name], input).expect(0);
+                assert_eq!(&sent.stdout, output, "{sent}");
+                assert_eq!(sent.stderr, "", "{sent}");
+            }
+        }
+    }
+}
+
+#[test]
+fn without_a_terminal_lines_and_commands_are_read() {
+    let server = Server::start(Transport::Unix, &[]);
+    for how in [&[][..], &["--interactive"]] {
+        let talk = server.run(how, "/help\nhello\n/quit\nmore\n").expect(0);
+        assert_eq!(talk.text(), "hello\n");
+        assert!(talk.stderr.contains("each line is a message"), "{talk}");
+        assert_eq!(
+            server.run(how, "hello\nexit\nmore\n").expect(0).text(),
+            "hello\n"
+        );
+        assert_eq!(server.run(how, "").expect(0).text(), "");
+    }
+    // It ends with the line, not with the input.
+    let mut client = server.client(&[]);
+    client.write("/quit\n");
+    assert_eq!(client.wait().expect(0).text(), "");
+}
+
+#[test]
+fn relayed_messages_reach_all_and_echoes_only_their_sender() {
+    for transport in Transport::ALL {
+        let server = Server::start(transport, &[]);
+        let mut ann = server.guest("Ann");
+        let mut bob = server.guest("Bob");
+        ann.hears("Bob is here");
+        ann.say("hello");
+        bob.hears("hello");
+        bob.say("hi");
+        ann.hears("hi");
+        assert_eq!(ann.leave().text(), "Ann is here\nBob is here\nhello\nhi\n");
+        assert_eq!(bob.leave().text(), "Bob is here\nhello\nhi\n");
+
+        let server = Server::start(transport, &["--echo"]);
+        let mut ann = server.guest("Ann");
+        let mut bob = server.guest("Bob");
+        ann.say("hello");
+        bob.say("hi");
+        assert_eq!(ann.leave().text(), "Ann is here\nhello\n");
+        assert_eq!(bob.leave().text(), "Bob is here\nhi\n");
+    }
+}
+
+#[test]
+fn several_places_are_one_server() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (one, two) = (folder.path().join("one"), folder.path().join("two"));
+    let server = Program::chat([
+        "serve",
+        "--tcp",
+        "127.0.0.1:0",
+        "--unix",
+        text(&one),
+        "--unix",
+        text(&two),
+        "--tcp",
+        "localhost:0",
+    ]);
+    let place = |line: &str| line.rsplit(' ').next().expect("a place").to_owned();
+    server.line(&format!("listening on unix {}", text(&two)));
+    let lines = server.lines(4);
+    let mut clients: Vec<_> = lines
+        .iter()
+        .map(|line| {
+            let kind = if line.contains(" tcp ") {
+                "--tcp"
+            } else {
+                "--unix"
+            };
+            Program::chat([
+                "connect",
+                "--wait",
+                "60s",
+                kind,
+                place(line.trim()).as_str(),
+            ])
+        })
+        .collect();
+    for index in 0..clients.len() {
+        let line = format!("from {index}");
+        clients[index].write(format!("{line}\n"));
+        clients[index].line(&line);
+    }
+    clients[0].line("from 3");
+    server.signal(Signal::INT);
+    server.wait().expect(0);
+    assert!(!one.exists() && !two.exists());
+}
+
+#[test]
+fn a_host_name_will_do() {
+    let server = Server::start(Transport::Tcp, &[]);
+    let (_, port) = server.place().rsplit_once(':').expect("a port");
+    let place = format!("localhost:{port}");
+    let sent = Program::run(["connect", "--tcp", &place, "--file", "-"], b"hello\n");
+    assert_eq!(sent.expect(0).text(), "hello\n");
+    let server = Server::start_at(["--tcp", "localhost:0"], &[]);
+    assert_eq!(
+        server.run(&["--file", "-"], "hello\n").expect(0).text(),
+        "hello\n"
+    );
+}
+
+#[test]
+fn both_sides_need_the_same_key() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let keys = ["one", "two"].map(|name| folder.path().join(name));
+    for key in &keys {
+        let made = Program::run(["keygen", text(key)], b"").expect(0);
+        assert_eq!(made.text(), format!("{}\n", text(key)));
+        let metadata = fs::metadata(key).expect("the key is there");
+        assert_eq!(
+            (metadata.len(), metadata.permissions().mode() & 0o7777),
+            (32, 0o600)
+        );
+    }
+    let bytes = keys
+        .each_ref()
+        .map(|key| fs::read(key).expect("the key can be read"));
+    assert_ne!(bytes[0], bytes[1]);
+    Program::run(["keygen", text(&keys[0])], b"").fails(74, &["exists", "no file is overwritten"]);
+    assert_eq!(fs::read(&keys[0]).expect("the key can be read"), bytes[0]);
+
+    let [one, two] = keys.each_ref().map(|key| text(key));
+    let server = Server::start(Transport::Tcp, &["--key-file", one]);
+    let sent = server
+        .run(&["--key-file", one, "--file", "-"], "hello\n")
+        .expect(0);
+    assert_eq!(
+        (sent.text().as_str(), sent.stderr.as_str()),
+        ("hello\n", "")
+    );
+    for key in [&["--key-file", two][..], &[]] {
+        let refused = server.run(&[key, &["--file", "-"]].concat(), "hello\n");
+        let refused = refused.fails(77, &["the server holds another key", "--key-file"]);
+        assert_eq!(refused.text(), "");
+    }
+    let said = server.stop().stderr;
+    assert!(!said.contains("default key"), "{said}");
+    let said = Server::start(Transport::Tcp, &[]).stop().stderr;
+    assert!(said.contains("the default key is public"), "{said}");
+}
+
+#[test]
+fn it_connects_again_and_goes_on() {
+    let server = Server::start(Transport::Tcp, &[]);
+    let place = server.place().to_owned();
+    let mut client = server.client(&["--reconnect", "--wait", "3s"]);
+    client.write("one\n");
+    client.line("one");
+    server.stop();
+    client.log("closed by the peer: Server shutting down; connecting again in ");
+    // What is said now waits, for longer than for an answer.
+    client.write("two\n");
+    std::thread::sleep(Duration::from_secs(4));
+    let server = Server::start_at(["--tcp", &place], &[]);
+    client.line("two");
+    client.write("three\n");
+    client.line("three");
+    assert_eq!(client.finish().expect(0).text(), "one\ntwo\nthree\n");
+    server.stop();
+
+    // Without being told to it does not.
+    let server = Server::start(Transport::Tcp, &[]);
+    let guest = server.guest("Ann");
+    server.stop();
+    guest
+        .wait()
+        .fails(69, &["closed by the peer: Server shutting down"]);
+}
+
+/// Takes messages and says nothing.
+struct Deaf;
+
+impl Handler for Deaf {
+    type Data = ();
+
+    async fn message(&self, _: &Session, _: Message) -> Result<(), HandlerError> {
+        Ok(())
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn it_waits_for_answers_so_long_and_no_longer() {
+    let server = chat_tokio::ServerBuilder::new(Deaf).listen(Endpoint::tcp("127.0.0.1:0"));
+    let server = server.bind().await.expect("a port is free");
+    let Endpoint::Tcp(place) = server.endpoints()[0].clone() else {
+        panic!("not what it was told to listen on");
+    };
+    let connect = ["connect", "--tcp", &place, "--file", "-", "--wait"];
+    for wait in ["100ms", "0s"] {
+        let lost = Program::run(connect.iter().chain(&[wait]), b"one\ntwo\n");
+        let lost = lost.fails(
+            124,
+            &["2 of 2 messages did not come back", "none came back for "],
+        );
+        assert_eq!(lost.text(), "");
+    }
+    // Without a message there is nothing to wait for.
+    Program::run(connect.iter().chain(&["100ms"]), b" \n").expect(0);
+    // As long as no clock can count.
+    let mut client = Program::chat(connect.iter().chain(&["18446744073709551615s"]));
+    client.write("one\n");
+    while server.sessions().is_empty() {
+        tokio::task::yield_now().await;
+    }
+    client.signal(Signal::TERM);
+    client.wait().fails(130, &["interrupted"]);
+    server.stop().await;
+}
