@@ -33,6 +33,8 @@ fn main() -> ExitCode {
         .with_writer(io::stderr)
         .with_ansi(io::stderr().is_terminal())
         .with_target(false)
+        // Whether somebody reads the log makes no difference; the default is to panic.
+        .log_internal_errors(false)
         .init();
 
     let done = match args.command {

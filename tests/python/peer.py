@@ -55,6 +55,7 @@ def parse_arguments(arguments) -> argparse.Namespace:
     sub = modes.choices["server"]
     sub.add_argument("--connections", type=int, default=1, help="to serve before it exits (1)")
     sub.add_argument("--delay", type=float, default=0.5, metavar="S", help="before shutdown")
+    sub.add_argument("--text", help="of an error, a refusal or a goodbye, in place of the usual one")
     return parser.parse_args(arguments)
 
 

@@ -100,14 +100,15 @@ def drop(link: Link, options) -> Counter:
 def shutdown(link: Link, options) -> Counter:
     establish(link)
     counts = serve(link, options, until=time.monotonic() + options.delay)
-    link.say_goodbye("Server shutting down")
+    link.say_goodbye(options.text or "Server shutting down")
     link.discard_until_end()
     return counts
 
 
 def error(link: Link, options) -> Counter:
     establish(link)
-    link.send(Frame("error", b"bad frame", link.session, wire.TEXT))
+    text = options.text or "bad frame"
+    link.send(Frame("error", text.encode("utf-8"), link.session, wire.TEXT))
     link.end_writing()  # a close at once could overtake the error
     try:
         link.discard_until_end()
@@ -117,7 +118,8 @@ def error(link: Link, options) -> Counter:
 
 
 def refuse(link: Link, options) -> Counter:
-    link.send(Frame("error", b"The server is full", None, wire.TEXT), padded=False)
+    text = options.text or "The server is full"
+    link.send(Frame("error", text.encode("utf-8"), None, wire.TEXT), padded=False)
     link.end_writing()
     return wait_for_close(link)
 

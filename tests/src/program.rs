@@ -17,10 +17,23 @@ pub use rustix::process::Signal;
 use rustix::process::{Pid, kill_process};
 
 use capture::Capture;
-pub use server::{Guest, Server, Transport};
+pub use server::{Guest, Server, Transport, is_gone};
 
 /// The longest that a test waits for anything: what takes longer does not come.
 pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Waits until this is so.
+#[track_caller]
+pub fn until(what: &str, check: impl Fn() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !check() {
+        assert!(
+            Instant::now() < deadline,
+            "it does not come to this: {what}"
+        );
+        thread::sleep(Duration::from_millis(2));
+    }
+}
 
 /// The program, built like the test and once per process.
 pub fn chat_cli() -> &'static Path {
@@ -58,6 +71,17 @@ pub fn chat_cli() -> &'static Path {
     })
 }
 
+/// What nobody reads of what a program writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unheard {
+    /// Its standard output.
+    Output,
+    /// Its standard error.
+    Error,
+    /// Both.
+    Both,
+}
+
 /// A running program whose output is kept. It is killed when this is dropped.
 pub struct Program {
     name: String,
@@ -78,16 +102,18 @@ impl Program {
         Self::spawn(command, Stdio::piped(), Stdio::piped())
     }
 
-    /// Starts `chat-cli` with nobody at the other end of its standard output.
-    pub fn unheard(arguments: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Self {
+    /// Starts `chat-cli` with nobody at the other end of some of what it writes.
+    pub fn unheard(
+        streams: Unheard,
+        arguments: impl IntoIterator<Item = impl AsRef<OsStr>>,
+    ) -> Self {
         let mut command = Command::new(chat_cli());
-        Self::spawn(command.args(arguments), broken(), Stdio::piped())
-    }
-
-    /// The same for its standard error too.
-    pub fn unheeded(arguments: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Self {
-        let mut command = Command::new(chat_cli());
-        Self::spawn(command.args(arguments), broken(), broken())
+        let stream = |is_unheard| if is_unheard { broken() } else { Stdio::piped() };
+        Self::spawn(
+            command.args(arguments),
+            stream(streams != Unheard::Error),
+            stream(streams != Unheard::Output),
+        )
     }
 
     fn spawn(command: &mut Command, stdout: Stdio, stderr: Stdio) -> Self {
@@ -127,18 +153,23 @@ impl Program {
 
     /// Waits for a whole line on standard output that contains this.
     pub fn line(&self, text: &str) -> String {
-        self.wait_line(&self.stdout, text)
+        self.wait_line(&self.stdout, &[text])
     }
 
     /// Waits for a whole line on standard error that contains this.
     pub fn log(&self, text: &str) -> String {
-        self.wait_line(&self.stderr, text)
+        self.log_of(&[text])
     }
 
-    fn wait_line(&self, capture: &Capture, text: &str) -> String {
+    /// Waits for a whole line on standard error that contains one of these.
+    pub fn log_of(&self, texts: &[&str]) -> String {
+        self.wait_line(&self.stderr, texts)
+    }
+
+    fn wait_line(&self, capture: &Capture, texts: &[&str]) -> String {
         capture
-            .wait(PATIENCE, |bytes| find_line(bytes, text))
-            .unwrap_or_else(|| panic!("no line with {text:?} from {self}"))
+            .wait(PATIENCE, |bytes| find_line(bytes, texts))
+            .unwrap_or_else(|| panic!("no line with any of {texts:?} from {self}"))
     }
 
     /// Waits until standard output holds so many lines.
@@ -151,9 +182,9 @@ impl Program {
         found.unwrap_or_else(|| panic!("fewer than {count} lines from {self}"))
     }
 
-    /// What is on standard output so far.
-    pub fn output(&self) -> String {
-        text_of(&self.stdout.now())
+    /// What is on standard error so far.
+    pub fn error_output(&self) -> String {
+        text_of(&self.stderr.now())
     }
 
     /// Its process id.
@@ -281,12 +312,12 @@ fn broken() -> Stdio {
     writer.into()
 }
 
-fn find_line(bytes: &[u8], text: &str) -> Option<String> {
+fn find_line(bytes: &[u8], texts: &[&str]) -> Option<String> {
     let lines = bytes.split_inclusive(|byte| *byte == b'\n');
     let whole = lines.filter(|line| line.ends_with(b"\n")).map(text_of);
     whole
         .map(|line| line.trim_end().to_owned())
-        .find(|line| line.contains(text))
+        .find(|line| texts.iter().any(|text| line.contains(text)))
 }
 
 fn text_of(bytes: &[u8]) -> String {

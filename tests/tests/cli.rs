@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::time::Duration;
 
-use chat_tests::program::{Program, Server, Signal, Transport};
+use chat_tests::program::{Program, Server, Signal, Transport, until};
 use chat_tokio::{Endpoint, Handler, HandlerError, Message, Session};
 
 /// The most that a message may have, in bytes.
@@ -353,9 +353,7 @@ async fn it_waits_for_answers_so_long_and_no_longer() {
     // As long as no clock can count.
     let mut client = Program::chat(connect.iter().chain(&["18446744073709551615s"]));
     client.write("one\n");
-    while server.sessions().is_empty() {
-        tokio::task::yield_now().await;
-    }
+    until("there is a session", || !server.sessions().is_empty());
     client.signal(Signal::TERM);
     client.wait().fails(130, &["interrupted"]);
     server.stop().await;

@@ -1,6 +1,6 @@
 //! `chat-cli serve`, at a place of its own.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use tempfile::TempDir;
 
@@ -101,16 +101,26 @@ impl Server {
         self.wait().expect(0)
     }
 
-    /// Waits for its end.
+    /// Waits for its end. Unless it was killed, nothing of its socket may be left.
+    #[track_caller]
     pub fn wait(self) -> Finished {
-        // The folder must not go before the program has left its socket's place.
         let Self {
-            program, folder, ..
+            program,
+            address: [kind, place],
+            folder,
         } = self;
         let finished = program.wait();
+        if kind == "--unix" && finished.code.is_some() {
+            assert!(is_gone(Path::new(&place)), "the socket is left: {finished}");
+        }
         drop(folder);
         finished
     }
+}
+
+/// Whether there is neither a socket nor its lock.
+pub fn is_gone(socket: &Path) -> bool {
+    !socket.exists() && !socket.with_added_extension("lock").exists()
 }
 
 /// A client that talks line by line, without a terminal.
