@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use rustix::termios::{OptionalActions, Termios, tcgetattr, tcgetwinsize, tcsetattr};
+use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcgetwinsize, tcsetattr};
 use rustyline::error::ReadlineError;
 use rustyline::{DefaultEditor, ExternalPrinter, Prompt};
 use tokio::sync::mpsc::{self, Receiver, Sender, UnboundedReceiver};
@@ -62,6 +62,11 @@ impl Editor {
     /// Shows `greeting` and starts to read, until someone wants to leave.
     pub(crate) fn start(greeting: &str) -> Result<Self, Failure> {
         let mode = tcgetattr(io::stdin()).map_err(|error| unusable(&error))?;
+        // Between two lines it is the terminal's mode that counts, and what is typed then would be
+        // shown twice: by the terminal, and with the prompt.
+        let mut silent = mode.clone();
+        silent.local_modes.remove(LocalModes::ECHO);
+        tcsetattr(io::stdin(), OptionalActions::Now, &silent).map_err(|error| unusable(&error))?;
         let mut editor = DefaultEditor::new().map_err(|error| unusable(&error))?;
         let mut printer = editor
             .create_external_printer()

@@ -1,27 +1,25 @@
 //! Hundreds of connections in one thread, on the operating system's readiness events (`mio`).
 //!
-//! A server and 300 clients, all in this thread: each client says something, the server tells
-//! everybody, and a client that has heard everybody says goodbye. Run it with
-//! `cargo run -p chat-core --example readiness`.
+//! A server that echoes and 300 clients that ask it ten questions each, all in this thread. Run it
+//! with `cargo run -p chat-core --example readiness`.
 
 use std::io::{self, ErrorKind, IoSlice, Read, Write};
 use std::net::Shutdown;
 use std::sync::Arc;
 
-use chat_core::{Config, Connection, Event, Instant, Message, Uuid};
+use chat_core::{Config, Connection, Event, Instant, Message, Role, Uuid};
 use mio::net::{TcpListener, TcpStream};
 use mio::{Events, Interest, Poll, Token};
 
-const CLIENTS: usize = 300;
+const CLIENTS: u64 = 120;
+const QUESTIONS: u64 = 10;
 const LISTENER: Token = Token(usize::MAX);
 
-/// One end of a connection: the protocol, and the socket under it.
+/// One end of a connection: the protocol, and the socket under it until both are done.
 struct Peer {
     connection: Connection,
-    socket: TcpStream,
-    /// For a client: how many messages it has heard.
-    heard: usize,
-    closed: bool,
+    socket: Option<TcpStream>,
+    writing: bool,
 }
 
 fn main() -> io::Result<()> {
@@ -35,54 +33,48 @@ fn main() -> io::Result<()> {
     poll.registry()
         .register(&mut listener, LISTENER, Interest::READABLE)?;
 
-    // The clients come first, the server's ends behind them; the place of each is its token.
+    // Clients and the server's ends alike; the place of each is its token.
     let mut peers: Vec<Peer> = Vec::new();
     for _ in 0..CLIENTS {
         let connection = Connection::client(Arc::clone(&config), now());
         add(&poll, &mut peers, connection, TcpStream::connect(address)?)?;
     }
-
-    while peers.iter().any(|peer| !peer.closed) {
+    let mut accepted = 0;
+    while accepted < CLIENTS || peers.iter().any(|peer| peer.socket.is_some()) {
         // Wait for a socket, or for the first deadline of all.
         let deadlines = peers
             .iter()
             .filter_map(|peer| peer.connection.poll_timeout());
-        let wait = deadlines.min().map(|due| due - now());
-        poll.poll(&mut events, wait)?;
+        poll.poll(&mut events, deadlines.min().map(|due| due - now()))?;
         for event in &events {
-            if event.token() == LISTENER {
-                while let Ok((socket, _)) = listener.accept() {
-                    // A real server takes a random id: nobody should be able to guess it.
-                    let id = Uuid::from_u128(peers.len() as u128);
-                    let connection = Connection::server(Arc::clone(&config), id, now());
-                    add(&poll, &mut peers, connection, socket)?;
-                }
-            } else {
-                let peer = &mut peers[event.token().0];
-                read(peer, now());
-                write(peer, now());
+            if event.token() != LISTENER {
+                work(&mut peers[event.token().0], now());
+                continue;
+            }
+            while let Ok((socket, _)) = listener.accept() {
+                // A real server takes a random id: nobody should be able to guess it.
+                let id = Uuid::from_u128(accepted.into());
+                let connection = Connection::server(Arc::clone(&config), id, now());
+                add(&poll, &mut peers, connection, socket)?;
+                accepted += 1;
             }
         }
         for peer in &mut peers {
-            peer.connection.handle_timeout(now());
-        }
-        // What it led to. A message for everybody makes work for every connection, so this goes on
-        // until nothing happens any more.
-        while let Some(said) = handle_events(&mut peers, now()) {
-            let (_, servers) = peers.split_at_mut(CLIENTS);
-            for message in said {
-                for server in servers.iter_mut() {
-                    // Not established yet, or gone: it misses this one. Full cannot be: a client
-                    // reads all the time, and everything said fits.
-                    let _ = server.connection.send(now(), message.clone());
-                }
+            if peer
+                .connection
+                .poll_timeout()
+                .is_some_and(|due| due <= now())
+            {
+                peer.connection.handle_timeout(now());
+                work(peer, now());
             }
-        }
-        for peer in &mut peers {
-            write(peer, now());
         }
     }
-    println!("{CLIENTS} clients have heard each other");
+    let sent = peers
+        .iter()
+        .map(|peer| peer.connection.stats().messages_sent);
+    assert_eq!(sent.sum::<u64>(), 2 * CLIENTS * QUESTIONS);
+    println!("{CLIENTS} clients have asked {QUESTIONS} questions each");
     Ok(())
 }
 
@@ -97,75 +89,64 @@ fn add(
         .register(&mut socket, Token(peers.len()), interest)?;
     peers.push(Peer {
         connection,
-        socket,
-        heard: 0,
-        closed: false,
+        socket: Some(socket),
+        writing: true,
     });
     Ok(())
 }
 
-/// Polls the events of all; returns what was said to the server, `None` if nothing happened.
-fn handle_events(peers: &mut [Peer], now: Instant) -> Option<Vec<Message>> {
-    let mut said = Vec::new();
-    let mut happened = false;
-    // A client speaks when everybody is there to hear it.
-    let (_, servers) = peers.split_at(CLIENTS);
-    let complete = servers.iter().filter(|peer| peer.heard > 0).count() == CLIENTS;
-    for (place, peer) in peers.iter_mut().enumerate() {
-        let is_client = place < CLIENTS;
-        while let Some(event) = peer.connection.poll_event() {
-            happened = true;
-            match event {
-                // Counts as one for a server's end: it is there.
-                Event::Established { .. } => peer.heard += usize::from(!is_client),
-                Event::Message(message) if !is_client => said.push(message),
-                Event::Message(_) => peer.heard += 1,
-                Event::Closed(_) => peer.closed = true,
-                other => panic!("unexpected: {other:?}"),
-            }
+/// Does all that can be done for one connection: its socket reports only what is new.
+fn work(peer: &mut Peer, now: Instant) {
+    let Peer {
+        connection, socket, ..
+    } = peer;
+    let Some(stream) = socket else { return };
+    let mut buffer = [0; 16 * 1024];
+    while !connection.is_closed() {
+        write(connection, stream, &mut peer.writing, now);
+        match stream.read(&mut buffer) {
+            Ok(0) => connection.handle_eof(now),
+            // All of it is taken: every event was polled before this read.
+            Ok(bytes) => _ = connection.handle_input(now, &buffer[..bytes]),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => return,
+            Err(error) => connection.handle_transport_error(now, &error.to_string()),
         }
-        let stats = peer.connection.stats();
-        if is_client && complete && stats.messages_sent == 0 && peer.connection.outbox_bytes() == 0
-        {
-            let hello = Message::text(format!("hello from {place}"));
-            happened |= peer.connection.send(now, hello).is_ok();
-        }
-        if is_client && peer.heard == CLIENTS {
-            peer.connection.close(now, "heard everybody");
+        while let Some(event) = connection.poll_event() {
+            handle(connection, now, event);
         }
     }
-    happened.then_some(said)
+    *socket = None;
 }
 
-/// Reads until there is nothing more: the socket reports only what is new.
-fn read(peer: &mut Peer, now: Instant) {
-    let mut buffer = [0; 16 * 1024];
-    while !peer.connection.is_closed() {
-        match peer.socket.read(&mut buffer) {
-            Ok(0) => return peer.connection.handle_eof(now),
-            Ok(bytes) => _ = peer.connection.handle_input(now, &buffer[..bytes]),
-            Err(error) if error.kind() == ErrorKind::WouldBlock => return,
-            Err(error) => {
-                return peer
-                    .connection
-                    .handle_transport_error(now, &error.to_string());
+/// What an event leads to.
+fn handle(connection: &mut Connection, now: Instant, event: Event) {
+    let next = match (connection.role(), event) {
+        (Role::Server, Event::Message(question)) => question,
+        (Role::Client, Event::Established { .. } | Event::Message(_)) => {
+            let answered = connection.stats().messages_received;
+            if answered == QUESTIONS {
+                return connection.close(now, "no more questions");
             }
+            Message::text(format!("question {answered}"))
         }
-    }
+        _ => return,
+    };
+    connection.send(now, next).expect("one at a time fits");
 }
 
 /// Writes until there is nothing more, or the socket is full: it reports when it is not.
-fn write(peer: &mut Peer, now: Instant) {
+fn write(connection: &mut Connection, socket: &mut TcpStream, writing: &mut bool, now: Instant) {
     let mut parts = [&[][..]; 2];
-    while peer.connection.poll_transmit(&mut parts) > 0 {
-        match peer.socket.write_vectored(&parts.map(IoSlice::new)) {
-            Ok(taken) => peer.connection.consume_transmit(now, taken),
-            // Full, not connected yet, or broken: reading will tell.
+    while connection.poll_transmit(&mut parts) > 0 {
+        match socket.write_vectored(&parts.map(IoSlice::new)) {
+            Ok(taken) => connection.consume_transmit(now, taken),
+            // Full, or not connected yet, or broken: then reading will tell.
             Err(_) => return,
         }
         parts = [&[][..]; 2];
     }
-    if peer.connection.is_write_finished() {
-        let _ = peer.socket.shutdown(Shutdown::Write);
+    // Once: it is an event of its own.
+    if connection.is_write_finished() && std::mem::take(writing) {
+        let _ = socket.shutdown(Shutdown::Write);
     }
 }

@@ -4,6 +4,8 @@ use core::time::Duration;
 
 use crate::frame::{Limits, MAX_CONTENT, MAX_HEADER};
 use crate::key::Key;
+#[cfg(feature = "driver")]
+use crate::message::OVERHEAD;
 use crate::{Message, SendError};
 
 /// The longest content type sent, in bytes. However it is escaped, six bytes for one, the JSON
@@ -32,7 +34,7 @@ pub struct Config {
     pub(crate) limits: Limits,
     pub(crate) max_inbox: usize,
     pub(crate) max_outbox: usize,
-    pub(crate) min_receive_rate: u32,
+    pub(crate) min_rate: u32,
 }
 
 impl Config {
@@ -51,7 +53,7 @@ impl Config {
             },
             max_inbox: 256 * 1024,
             max_outbox: 256 * 1024,
-            min_receive_rate: 16 * 1024,
+            min_rate: 16 * 1024,
         }
     }
 
@@ -90,8 +92,9 @@ impl Config {
         self
     }
 
-    /// How long a closing connection may take to send what is queued, and the peer to end its
-    /// side: 5 s. After that the connection is closed as it is.
+    /// How long a closing connection may take to send what is queued, beyond what that takes at the
+    /// [minimal rate](Self::min_rate), and the peer to end its side: 5 s. After that the connection
+    /// is closed as it is.
     #[must_use]
     pub fn close_timeout(mut self, timeout: Duration) -> Self {
         self.close_timeout = timeout;
@@ -122,6 +125,12 @@ impl Config {
         self
     }
 
+    /// What the largest message costs whoever keeps it.
+    #[cfg(feature = "driver")]
+    pub(crate) fn largest_message(&self) -> usize {
+        self.limits.content as usize + MAX_CONTENT_TYPE + OVERHEAD
+    }
+
     /// Hands a message that no frame may carry back as an error, without encoding it.
     pub(crate) fn check(&self, message: Message) -> Result<Message, SendError> {
         if message.content().is_empty() || message.content_type().is_empty() {
@@ -135,13 +144,19 @@ impl Config {
         }
     }
 
-    /// The slowest arrival of a large frame that still counts as life, in bytes per second:
-    /// 16 KiB/s. A frame of 10 MiB may take longer than the idle timeout; each second's worth of
-    /// it that has arrived extends the deadline by a second. 0 counts as 1.
+    /// The slowest transfer that still counts as life, in bytes per second: 16 KiB/s. A frame of
+    /// 10 MiB may take longer than the idle timeout: each second's worth of it that has arrived
+    /// extends that by a second. What is queued when a connection is closed extends the close timeout
+    /// in the same way. 0 counts as 1.
     #[must_use]
-    pub fn min_receive_rate(mut self, bytes_per_second: u32) -> Self {
-        self.min_receive_rate = bytes_per_second.max(1);
+    pub fn min_rate(mut self, bytes_per_second: u32) -> Self {
+        self.min_rate = bytes_per_second.max(1);
         self
+    }
+
+    /// How long a transfer may take.
+    pub(crate) fn at_min_rate(&self, bytes: usize) -> Duration {
+        Duration::from_nanos(bytes as u64 * 1_000_000_000 / u64::from(self.min_rate))
     }
 }
 

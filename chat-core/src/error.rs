@@ -40,7 +40,10 @@ pub enum SendError {
     #[error("an empty message cannot be sent")]
     Empty(Message),
     /// The content or its content type is larger than a frame allows.
-    #[error("a message of {} bytes does not fit into a frame", .0.content().len())]
+    #[error(
+        "a message of {} bytes, with a content type of {}, does not fit into a frame",
+        .0.content().len(), .0.content_type().len()
+    )]
     TooLarge(Message),
 }
 

@@ -153,6 +153,16 @@ impl Message {
     }
 }
 
+/// What an entry of a queue costs beyond the bytes that it holds.
+pub(crate) const OVERHEAD: usize = 128;
+
+impl Message {
+    /// What the message costs whoever keeps it, in bytes.
+    pub(crate) fn cost(&self) -> usize {
+        self.content.len() + self.content_type.len() + OVERHEAD
+    }
+}
+
 impl fmt::Debug for Message {
     /// The content type and the size: contents belong to users, and logs get copied around.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

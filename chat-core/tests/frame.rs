@@ -19,6 +19,12 @@ use support::{
 
 const CONTENT: &[u8] = b"payload";
 
+/// More than the protocol allows, which means what it allows.
+const BOUNDLESS: Limits = Limits {
+    header: u32::MAX,
+    content: u32::MAX,
+};
+
 fn decoder(limits: Limits) -> Decoder {
     Decoder::new(Key::default(), limits)
 }
@@ -164,14 +170,7 @@ fn takes_a_header_at_the_limit_and_refuses_one_over_at_byte_64() {
     for (limits, max) in [
         (Limits::default(), MAX_HEADER),
         (Limits::HANDSHAKE, 4096),
-        // More than the protocol allows means what it allows.
-        (
-            Limits {
-                header: u32::MAX,
-                content: u32::MAX,
-            },
-            MAX_HEADER,
-        ),
+        (BOUNDLESS, MAX_HEADER),
     ] {
         let at = raw_with_header(max as usize);
         assert_eq!(decode(&mut decoder(limits), [&at[..]]).frames.len(), 1);
@@ -188,13 +187,7 @@ fn takes_a_content_at_the_limit_and_refuses_one_over_at_byte_64() {
     for (limits, max) in [
         (Limits::default(), MAX_CONTENT),
         (Limits::HANDSHAKE, 1024),
-        (
-            Limits {
-                header: u32::MAX,
-                content: u32::MAX,
-            },
-            MAX_CONTENT,
-        ),
+        (BOUNDLESS, MAX_CONTENT),
     ] {
         let at = raw_frame(
             b"{\"type\":\"message\",\"content_type\":\"a/b\"}",

@@ -86,6 +86,37 @@ fn an_inbox_holds_one_event_more_than_it_is_allowed_at_most() {
     }
 }
 
+/// Feeds messages of 5,000 bytes until no more are taken; returns how many were.
+fn fill(solo: &mut Solo) -> usize {
+    let large = encode(&frame(FrameKind::Message, vec![7; 5_000]));
+    let taken = solo.connection.handle_input(START, &large.repeat(50));
+    taken / large.len()
+}
+
+#[test]
+fn an_inbox_that_was_emptied_holds_as_much_as_before() {
+    let mut solo = Solo::established(Role::Server, no_timers().max_inbox(50_000));
+    let first = fill(&mut solo);
+    assert!((9..=11).contains(&first), "{first}");
+    for _ in 0..5 {
+        assert_eq!(fill(&mut solo), 0);
+        assert_eq!(solo.events().len(), first);
+        assert_eq!(fill(&mut solo), first);
+    }
+}
+
+#[test]
+fn each_event_polled_makes_room_for_another() {
+    let mut solo = Solo::established(Role::Client, no_timers().max_inbox(50_000));
+    fill(&mut solo);
+    for polled in [1, 3, 5] {
+        for _ in 0..polled {
+            assert!(solo.connection.poll_event().is_some());
+        }
+        assert_eq!(fill(&mut solo), polled);
+    }
+}
+
 #[test]
 fn the_end_of_the_stream_is_reported_behind_what_waits() {
     let mut solo = Solo::established(Role::Server, no_timers().max_inbox(1));

@@ -12,11 +12,14 @@ use support::{Pair, START, Solo, encode, frame, millis, no_timers, secs};
 const ROLES: [Role; 2] = [Role::Client, Role::Server];
 const MAX: usize = MAX_CONTENT as usize;
 
+/// A pair with the default timers, and room for a few messages of 10 MiB.
+fn pair() -> Pair {
+    Pair::established(Config::default().max_outbox(4 * MAX))
+}
+
 /// Carries messages of 10 MiB over a link of 64 kB/s that holds `capacity` bytes; returns how long
 /// that took.
-fn carry(from: Role, messages: usize, capacity: usize) -> Duration {
-    let config = Config::default().max_outbox(messages * (MAX + 2_000));
-    let mut pair = Pair::established(config);
+fn carry(mut pair: Pair, from: Role, messages: usize, capacity: usize) -> Duration {
     pair.link(from).rate = Some(64_000);
     pair.link(from).capacity = capacity;
     let message = Message::binary(vec![7; MAX]);
@@ -42,7 +45,7 @@ fn carry(from: Role, messages: usize, capacity: usize) -> Duration {
 #[test]
 fn a_large_message_over_a_slow_link_times_nobody_out() {
     for from in ROLES {
-        let took = carry(from, 1, 64 * 1024);
+        let took = carry(pair(), from, 1, 64 * 1024);
         assert!(took > secs(160) && took < secs(170), "{took:?}");
     }
 }
@@ -50,7 +53,7 @@ fn a_large_message_over_a_slow_link_times_nobody_out() {
 #[test]
 fn large_messages_in_a_row_time_nobody_out() {
     for from in ROLES {
-        carry(from, 3, 64 * 1024);
+        carry(pair(), from, 3, 64 * 1024);
     }
 }
 
@@ -58,8 +61,17 @@ fn large_messages_in_a_row_time_nobody_out() {
 fn a_buffer_that_swallows_the_large_message_times_nobody_out() {
     // The transport has taken everything at once, pings and answers too, which arrive much later.
     for from in ROLES {
-        carry(from, 1, usize::MAX);
+        carry(pair(), from, 1, usize::MAX);
     }
+}
+
+#[test]
+fn a_large_message_to_a_peer_that_never_asks_times_nobody_out() {
+    // All that can be heard from it is its answer to a ping that waits behind the message.
+    let silent = Config::default().heartbeat(None);
+    let mut pair = Pair::with(Config::default(), silent);
+    pair.settle();
+    carry(pair, Role::Client, 1, 64 * 1024);
 }
 
 /// A session after 10 MiB have gone out at 64 kB/s to a peer that said nothing in that time. A ping
@@ -171,11 +183,7 @@ fn a_dribbler_in_an_established_session_is_cut() {
 
 #[test]
 fn arriving_bytes_buy_as_much_time_as_the_slowest_rate_allows() {
-    let config = || {
-        no_timers()
-            .idle_timeout(Some(secs(30)))
-            .min_receive_rate(1_000)
-    };
+    let config = || no_timers().idle_timeout(Some(secs(30))).min_rate(1_000);
     // At half the rate each second buys half a second: 30 s last twice as long.
     let half = life_at(500, config()).expect("it ends");
     assert!(half >= secs(60) && half <= secs(62), "{half:?}");
@@ -185,7 +193,7 @@ fn arriving_bytes_buy_as_much_time_as_the_slowest_rate_allows() {
 
 #[test]
 fn a_slowest_rate_of_zero_counts_as_one() {
-    let config = no_timers().idle_timeout(Some(secs(30))).min_receive_rate(0);
+    let config = no_timers().idle_timeout(Some(secs(30))).min_rate(0);
     assert_eq!(life_at(1, config), None);
 }
 

@@ -175,7 +175,7 @@ fn inputs(name: &str, role: Role) -> Vec<Input> {
         "end of stream" => vec![Input::Eof],
         "transport error" => vec![Input::TransportError],
         "handshake deadline" | "heartbeat due" | "idle deadline" | "stall deadline"
-        | "close deadline" => vec![Input::Wait(DEADLINE)],
+        | "close deadline" => vec![Input::Wait(DEADLINE + secs(1))],
         "command: send a message" => vec![Input::Send],
         "command: send an error" => vec![Input::SendError],
         "command: close" => vec![Input::Close],
@@ -210,7 +210,7 @@ fn foreign(kind: FrameKind, role: Role) -> Vec<Input> {
         .collect()
 }
 
-/// How long the one timer of a test waits.
+/// How long the one timer of a test waits: what is queued may make it a little more.
 const DEADLINE: Duration = secs(10);
 
 /// Settings in which nothing happens by itself but what a row is about.

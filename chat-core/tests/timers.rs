@@ -287,16 +287,39 @@ fn a_peer_that_never_ends_its_side_is_not_waited_for_for_ever() {
             if drained {
                 solo.sent();
             }
-            assert_eq!(solo.next_deadline(), Some(secs(5)));
-            solo.wait(millis(4_999));
+            let wait = solo.next_deadline().expect("a deadline");
+            assert!(wait >= secs(5) && wait < millis(5_100), "{wait:?}");
+            solo.wait(secs(5));
             solo.feed(&frame(FrameKind::Message, "still here"));
             assert_eq!(solo.connection.state(), State::Closing);
-            solo.wait(millis(1));
+            solo.wait(millis(100));
             let reason = "enough".into();
             assert_eq!(solo.closed(), CloseReason::Local { reason });
             assert_eq!(solo.sent(), []);
         }
     }
+}
+
+#[test]
+fn what_is_queued_when_a_connection_closes_buys_time_to_send_it() {
+    let config = no_timers().max_outbox(10_000_000).min_rate(1_000);
+    let mut solo = Solo::established(Role::Client, config);
+    for _ in 0..100 {
+        solo.send(Message::binary(vec![7; 10_000]));
+    }
+    solo.connection.close(START, "enough");
+    let wait = solo.next_deadline().expect("a deadline");
+    // 1 MB at 1 kB a second, and the headers of 101 frames.
+    assert!(wait > secs(1_005) && wait < secs(1_035), "{wait:?}");
+    // What leaves in the meantime does not bring it forward.
+    solo.sent();
+    assert_eq!(solo.next_deadline(), Some(wait));
+    // What is dropped buys none.
+    let mut solo = Solo::established(Role::Client, no_timers());
+    solo.send(Message::binary(vec![7; 1_000_000]));
+    solo.connection.abort(START, "enough");
+    let wait = solo.next_deadline().expect("a deadline");
+    assert!(wait < millis(5_100), "{wait:?}");
 }
 
 #[test]

@@ -92,6 +92,17 @@ def leave(link: Link) -> None:
             raise PeerError(f"{frame.type} after the client's disconnect")
 
 
+def confirm(link: Link, options) -> None:
+    """Waits until the server, too, takes the session for established."""
+    link.heartbeat(b"ping")
+    while True:
+        frame = read_live(link, options)
+        if frame.type == "heartbeat" and frame.content == b"pong":
+            return
+        if frame.type not in ("heartbeat", "message"):
+            raise PeerError(f"{frame.type} instead of a pong")
+
+
 def wait_disconnect(link: Link, options) -> str:
     """Drains until the server says goodbye and ends; returns its reason."""
     while True:
@@ -163,6 +174,7 @@ def heartbeat(options) -> str:
 def hold(options, pings: bool = True) -> str:
     start = time.monotonic()
     with establish(options, pings) as link:
+        confirm(link, options)
         print(f"established {link.session}", flush=True)
         reason = wait_disconnect(link, options)
     print(f"disconnect: {printable(reason)}", flush=True)
@@ -244,6 +256,8 @@ def many(options) -> str:
         try:
             for future in [threads.submit(establish, options) for _ in range(count)]:
                 links.append(future.result())
+            for link in links:
+                confirm(link, options)
             print(f"established {len(links)}", flush=True)
             if len({link.session for link in links}) != count:
                 raise PeerError("two sessions have the same id")

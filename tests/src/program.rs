@@ -1,6 +1,7 @@
 //! Programs under test: found, started, bounded and ended.
 
 mod capture;
+pub mod peer;
 mod server;
 pub mod terminal;
 
@@ -20,7 +21,7 @@ use capture::Capture;
 pub use server::{Guest, Server, Transport, is_gone};
 
 /// The longest that a test waits for anything: what takes longer does not come.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_mins(1);
 
 /// Waits until this is so.
 #[track_caller]
@@ -33,6 +34,11 @@ pub fn until(what: &str, check: impl Fn() -> bool) {
         );
         thread::sleep(Duration::from_millis(2));
     }
+}
+
+/// A text of so many lines, the first of which is number 1.
+pub fn lines(count: usize, line: impl Fn(usize) -> String) -> String {
+    (1..=count).map(line).collect()
 }
 
 /// The program, built like the test and once per process.
@@ -263,6 +269,10 @@ pub struct Finished {
     pub stderr: String,
 }
 
+#[expect(
+    clippy::return_self_not_must_use,
+    reason = "what is asserted is the point; more may be asked"
+)]
 impl Finished {
     /// Asserts how it ended.
     #[track_caller]

@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::time::Duration;
 
-use chat_tests::program::{Program, Server, Signal, Transport, until};
+use chat_tests::program::{Program, Server, Signal, Transport, lines, until};
 use chat_tokio::{Endpoint, Handler, HandlerError, Message, Session};
 
 /// The most that a message may have, in bytes.
@@ -67,9 +67,7 @@ fn help_shows_by_example() {
 
 #[test]
 fn ten_thousand_piped_lines_come_back_in_order() {
-    let lines: String = (1..=10_000)
-        .map(|number| format!("line number {number}\n"))
-        .collect();
+    let lines = lines(10_000, |number| format!("line number {number}\n"));
     for transport in Transport::ALL {
         for mode in [&[][..], &["--echo"]] {
             let server = Server::start(transport, mode);

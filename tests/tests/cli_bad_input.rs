@@ -1,12 +1,14 @@
 //! What the program says to arguments and files that it cannot use, and to servers that are not
 //! there.
 
-use std::fs::{self, File, Permissions};
+use std::fs::{self, Permissions};
 use std::io::{Write, stderr};
 use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::process::CommandExt;
 use std::path::Path;
+use std::process::Command;
 
-use chat_tests::program::{Finished, Program, Server, Signal, Transport, Unheard, until};
+use chat_tests::program::{Finished, Program, Server, Signal, Transport, Unheard, chat_cli, until};
 use rustix::fs::{CWD, FileType, Mode, mknodat};
 use rustix::process::geteuid;
 use tempfile::{TempDir, tempdir};
@@ -23,6 +25,27 @@ fn text(path: &Path) -> &str {
 /// Runs it with nothing on its standard input.
 fn run(arguments: &[&str]) -> Finished {
     Program::run(arguments, b"")
+}
+
+/// `chat-cli`, run by someone who may not read everything.
+fn unprivileged() -> Option<Command> {
+    const NOBODY: u32 = 65534;
+    let run = || {
+        let mut command = Command::new(chat_cli());
+        if geteuid().is_root() {
+            command.uid(NOBODY).gid(NOBODY);
+        }
+        command
+    };
+    let mut version = run();
+    if version.arg("--version").output().is_ok() {
+        return Some(run());
+    }
+    let _ = writeln!(
+        stderr(),
+        "skipped: a file that cannot be read: nobody else can run chat-cli"
+    );
+    None
 }
 
 /// A port that nobody listens on.
@@ -169,16 +192,13 @@ fn files_that_cannot_be_read() {
     }
     let closed = server.path("closed");
     fs::write(&closed, "secret").expect("a file can be written");
-    fs::set_permissions(&closed, Permissions::from_mode(0)).expect("it is ours");
-    if File::open(&closed).is_ok() {
-        let _ = writeln!(
-            stderr(),
-            "skipped: a file that cannot be read: this user reads all"
-        );
-    } else {
-        server
-            .run(&["--file", text(&closed)], "")
-            .fails(74, &["Permission denied"]);
+    fs::set_permissions(&closed, Permissions::from_mode(0o000)).expect("it is ours");
+    if let Some(mut unprivileged) = unprivileged() {
+        let folder = closed.parent().expect("a folder");
+        fs::set_permissions(folder, Permissions::from_mode(0o755)).expect("it is ours");
+        unprivileged.args(["connect", "--unix", "none", "--file", text(&closed)]);
+        let failed = Program::start(&mut unprivileged).finish();
+        failed.fails(74, &["cannot read", text(&closed), "Permission denied"]);
     }
     // Nobody was bothered.
     assert!(!server.stop().stderr.contains("session"));
@@ -224,7 +244,7 @@ fn keys_that_cannot_be_used() {
         fs::write(path(name), content).expect("a file can be written");
         fs::set_permissions(path(name), Permissions::from_mode(mode)).expect("it is ours");
     }
-    let mut cases = vec![
+    let cases = [
         ("open", "others have access to it; run: chmod 600 "),
         ("group", "others have access to it; run: chmod 600 "),
         ("writable", "others have access to it; run: chmod 600 "),
@@ -233,14 +253,6 @@ fn keys_that_cannot_be_used() {
         ("missing", "No such file"),
         ("", "not a file"),
     ];
-    if geteuid().is_root() {
-        let _ = writeln!(
-            stderr(),
-            "skipped: a key that cannot be read: root reads all"
-        );
-    } else {
-        cases.push(("closed", "Permission denied"));
-    }
     let place = free_port();
     for (name, why) in cases {
         for mode in ["serve", "connect"] {
@@ -249,6 +261,13 @@ fn keys_that_cannot_be_used() {
             let refused = refused.fails(77, &["key file", text(&key), why]);
             assert_eq!(refused.stderr.lines().count(), 1, "{refused}");
         }
+    }
+    if let Some(mut unprivileged) = unprivileged() {
+        fs::set_permissions(folder.path(), Permissions::from_mode(0o755)).expect("it is ours");
+        let key = path("closed");
+        unprivileged.args(["connect", "--unix", "none", "--key-file", text(&key)]);
+        let failed = Program::start(&mut unprivileged).finish();
+        failed.fails(77, &["key file", text(&key), "Permission denied"]);
     }
     let nowhere = path("none").join("key");
     run(&["keygen", text(&nowhere)]).fails(74, &["cannot make", text(&nowhere), "No such file"]);

@@ -1,23 +1,28 @@
 //! The interactive client, in a terminal.
 
 use chat_tests::program::terminal::{COLUMNS, Terminal};
-use chat_tests::program::{Server, Signal, Transport};
+use chat_tests::program::{Server, Signal, Transport, lines};
 
 const UP: &str = "\x1b[A";
 const DOWN: &str = "\x1b[B";
 const LEFT: &str = "\x1b[D";
 const CTRL_C: &str = "\x03";
 const CTRL_D: &str = "\x04";
+const CTRL_L: &str = "\x0c";
 const CTRL_R: &str = "\x12";
 
-/// A client in a terminal, with a session and its prompt.
+/// A client in a terminal that shows a prompt and nothing else.
 fn open(server: &Server) -> Terminal {
-    let terminal = Terminal::chat(["connect"].iter().chain(&server.address()));
+    let mut terminal = Terminal::chat(["connect"].iter().chain(&server.address()));
     terminal.row(&format!(
         "connected to {}; /help for help, /quit to leave",
         server.address().join(" ").trim_start_matches('-')
     ));
-    terminal.prompt(">");
+    // The server takes it for a session when the first message comes back.
+    terminal.press("ready\r");
+    terminal.row("< ready");
+    terminal.press(CTRL_L);
+    terminal.until("an empty screen", |rows| rows == [">"]);
     terminal
 }
 
@@ -309,9 +314,7 @@ fn nothing_that_is_typed_ahead_is_lost() {
     let server = serve();
     let mut terminal = open(&server);
     let guest = server.guest("Ann");
-    let typed: String = (1..=COUNT)
-        .map(|number| format!("line {number}\r"))
-        .collect();
+    let typed = lines(COUNT, |number| format!("line {number}\r"));
     terminal.press(typed + "half");
     guest.hears(&format!("line {COUNT}"));
     let rows = terminal.until("all of it", |rows| messages(rows).len() == COUNT + 1);
@@ -320,7 +323,7 @@ fn nothing_that_is_typed_ahead_is_lost() {
         "{terminal}"
     );
     terminal.prompt("> half");
-    terminal.press(format!("{CTRL_C}"));
+    terminal.press(CTRL_C);
     assert_eq!(terminal.wait().0, 130, "{terminal}");
     let heard = guest.leave().text();
     let lines: Vec<_> = heard

@@ -15,6 +15,7 @@ use self::outbox::{Outbox, Sort};
 use crate::frame::{
     Decoder, EncodeError, EncodedFrame, Encoder, Frame, FrameKind, LEGACY_MIN_FRAME, Limits,
 };
+use crate::message::OVERHEAD;
 use crate::{CloseReason, Config, ContentType, Event, Instant, Message, ProtocolError, SendError};
 
 /// Which end of the connection this is.
@@ -110,9 +111,6 @@ enum Phase {
     },
     Closed,
 }
-
-/// What an event in the inbox costs beyond its content.
-const EVENT_OVERHEAD: usize = 128;
 
 impl Connection {
     /// The client's end of a new connection: waits for the server to name a session.
@@ -300,7 +298,8 @@ impl Connection {
             Phase::Handshake { .. } => self.finish(local),
             Phase::Established => {
                 self.push_disconnect(now, reason);
-                self.begin_closing(now, local);
+                let queued = self.config.at_min_rate(self.outbox.bytes());
+                self.begin_closing(now + queued, local);
             }
             Phase::Closing { .. } | Phase::Closed => {}
         }
@@ -421,10 +420,11 @@ impl Connection {
         self.push_event(Event::Established { session });
     }
 
-    fn begin_closing(&mut self, now: Instant, reason: CloseReason) {
+    /// The time to close in runs from `start`.
+    fn begin_closing(&mut self, start: Instant, reason: CloseReason) {
         self.phase = Phase::Closing {
             reason,
-            deadline: now + self.config.close_timeout,
+            deadline: start + self.config.close_timeout,
             eof: false,
         };
     }
@@ -464,10 +464,9 @@ impl Connection {
 }
 
 fn cost(event: &Event) -> usize {
-    EVENT_OVERHEAD
-        + match event {
-            Event::Message(message) => message.content().len(),
-            Event::Error(text) => text.len(),
-            Event::Established { .. } | Event::Closed(_) => 0,
-        }
+    match event {
+        Event::Message(message) => message.cost(),
+        Event::Error(text) => text.len() + OVERHEAD,
+        Event::Established { .. } | Event::Closed(_) => OVERHEAD,
+    }
 }

@@ -1,7 +1,5 @@
 //! Deadlines: worked out when asked for, so that no frame touches a timer.
 
-use core::time::Duration;
-
 use super::{Connection, Phase, Role, Sort};
 use crate::frame::{FrameKind, LEGACY_MIN_FRAME};
 use crate::{CloseReason, ContentType, Instant, Timeout};
@@ -118,8 +116,7 @@ impl Connection {
             heard = heard.max(self.progress);
         }
         // Each second's worth of a frame that has arrived is a second more.
-        let partial = self.decoder.partial_len() as u64 * 1_000_000_000;
-        let arrived = Duration::from_nanos(partial / u64::from(self.config.min_receive_rate));
+        let arrived = self.config.at_min_rate(self.decoder.partial_len());
         heard.checked_add(timeout.saturating_add(arrived))
     }
 

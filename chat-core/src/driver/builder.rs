@@ -7,6 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use rustix::io::Errno;
 use socket2::{Domain, Protocol, Type};
 
 use super::rt::{Runtime, Socket};
@@ -113,31 +114,33 @@ impl<R: Runtime, H: Handler> ServerBuilder<R, H> {
         let endpoints = bound.iter().map(|one| one.endpoint.clone()).collect();
 
         let clock = self.runtime.clone();
-        let server = Server::new(self.config, self.limits, endpoints, move || clock.now());
+        let server = Server::new(self.config.into(), self.limits, endpoints, move || {
+            clock.now()
+        });
         let handler = Arc::new(self.handler);
         let mut tasks: Vec<Task> = Vec::new();
         for Bound { endpoint, listener } in bound {
             let (runtime, server, handler) =
                 (self.runtime.clone(), server.clone(), Arc::clone(&handler));
+            let tally = server.begin_listening();
             let fail = |source| BindError { endpoint, source };
             tasks.push(match listener {
                 Bind::Tcp(listener) => {
                     let listener = runtime.tcp_listener(listener).map_err(fail)?;
                     let wrap = Socket::<R>::Tcp;
                     Box::pin(serve::accept(
-                        runtime, listener, wrap, None, server, handler,
+                        runtime, listener, wrap, None, tally, server, handler,
                     ))
                 }
                 Bind::Unix(listener, file) => {
                     let listener = runtime.unix_listener(listener).map_err(fail)?;
                     let (wrap, file) = (Socket::<R>::Unix, Some(file));
                     Box::pin(serve::accept(
-                        runtime, listener, wrap, file, server, handler,
+                        runtime, listener, wrap, file, tally, server, handler,
                     ))
                 }
             });
         }
-        server.set_listeners(tasks.len());
         self.runtime
             .spawn(serve::supervise(self.runtime.clone(), server.clone()));
         for task in tasks {
@@ -181,7 +184,12 @@ fn listen_tcp(addresses: &[SocketAddr]) -> io::Result<Vec<Bound>> {
                 endpoint: Endpoint::tcp(listener.local_addr()?.to_string()),
                 listener: Bind::Tcp(listener),
             }),
-            Err(error) if error.kind() == io::ErrorKind::AddrNotAvailable => failed = Some(error),
+            Err(error)
+                if error.kind() == io::ErrorKind::AddrNotAvailable
+                    || error.raw_os_error() == Some(Errno::AFNOSUPPORT.raw_os_error()) =>
+            {
+                failed = Some(error);
+            }
             Err(error) => return Err(error),
         }
     }

@@ -1,29 +1,26 @@
 //! A client: a connection that a background task keeps.
 
-use std::collections::VecDeque;
 use std::fmt;
 use std::future::poll_fn;
 use std::io;
 use std::pin::pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll, Waker};
+use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use thiserror::Error;
-use uuid::Uuid;
 
-use super::Endpoint;
 use super::dial::{dial, pause};
 use super::entropy;
+use super::inbox::Inbox;
 use super::link::Link;
 use super::mailbox::Mailbox;
 use super::rt::Runtime;
+use super::{ClientEvent, Endpoint};
 use crate::{Backoff, CloseReason, Config, Connection, Event, Message, SendError, Stats};
 
 /// The reason of a client that gives none.
 const DISCONNECTING: &str = "Client disconnecting";
-/// What an event in the inbox costs beyond its content.
-const OVERHEAD: usize = 128;
 
 /// The settings of a client, each with its default.
 #[derive(Clone, Debug)]
@@ -97,8 +94,8 @@ impl<R: Runtime> ClientBuilder<R> {
     /// Connects again when the connection is lost, or when the server ends it: off by default. The
     /// first connection is never tried twice.
     ///
-    /// What is queued goes out over the next connection. What was already on its way is not
-    /// repeated: [`ClientEvent::Disconnected`] says how many messages that concerns.
+    /// What is queued goes out over the next connection. What the connection that was lost held
+    /// ready is not repeated: [`ClientEvent::Disconnected`] says how many messages that concerns.
     #[must_use]
     pub fn reconnect(mut self, backoff: Backoff) -> Self {
         self.reconnect = Some(backoff);
@@ -112,19 +109,21 @@ impl<R: Runtime> ClientBuilder<R> {
     pub async fn connect(self, endpoint: Endpoint) -> Result<Client, ConnectError> {
         let socket = dial(&self.runtime, &endpoint, self.connect_timeout).await?;
         let now = self.runtime.now();
-        let mailbox = Arc::new(Mailbox::new(self.config.clone(), self.max_outbox, now));
+        let config = Arc::new(self.config.clone());
+        let mailbox = Arc::new(Mailbox::new(Arc::clone(&config), self.max_outbox, now));
         let inbox = Arc::new(Inbox::new(self.max_inbox));
         let client = Client(Arc::new(Handle {
             mailbox: Arc::clone(&mailbox),
             inbox: Arc::clone(&inbox),
             endpoint: endpoint.clone(),
         }));
-        let connection = Connection::client(Arc::new(self.config.clone()), now);
+        let connection = Connection::client(Arc::clone(&config), now);
         let runtime = self.runtime.clone();
         let link = Link::new(connection, socket, runtime.clone(), Arc::clone(&mailbox));
         runtime.spawn(
             Keeper {
                 settings: self,
+                config,
                 endpoint,
                 mailbox,
                 inbox,
@@ -154,31 +153,6 @@ pub enum ConnectError {
     /// There was one, but it ended before the session was established.
     #[error("{0}")]
     Handshake(CloseReason),
-}
-
-/// What a client receives.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum ClientEvent {
-    /// A session was established; after the first one, by reconnecting.
-    Connected {
-        /// Its id, new with each connection.
-        session: Uuid,
-    },
-    /// A message came.
-    Message(Message),
-    /// The server reports an error.
-    Error(String),
-    /// The connection is over.
-    Disconnected {
-        /// Why.
-        reason: CloseReason,
-        /// Messages that were on their way and may not have arrived; without a retry, those still
-        /// queued too.
-        lost: u64,
-        /// When it is tried again. `None`: never, this is the last event.
-        retry_in: Option<Duration>,
-    },
 }
 
 /// A connection to a server. A clone is another handle to the same connection, for another task.
@@ -218,10 +192,10 @@ impl Client {
         self.0.mailbox.send(message)
     }
 
-    /// Waits until everything queued so far has been taken by the socket. The error says how many
-    /// messages were lost with a connection meanwhile.
+    /// Waits until everything queued so far has been taken by the socket, or is lost. The error says
+    /// how many messages were lost with a connection since this was last reported.
     ///
-    /// Cancel safety: nothing happens if the future is dropped.
+    /// Cancel safety: nothing is reported if the future is dropped.
     pub async fn flush(&self) -> Result<(), FlushError> {
         match self.0.mailbox.flush().await {
             0 => Ok(()),
@@ -281,28 +255,54 @@ pub struct FlushError {
 /// The background task of a client.
 struct Keeper<R: Runtime> {
     settings: ClientBuilder<R>,
+    config: Arc<Config>,
     endpoint: Endpoint,
     mailbox: Arc<Mailbox>,
     inbox: Arc<Inbox>,
+}
+
+impl<R: Runtime> Drop for Keeper<R> {
+    /// Nobody is to wait for a task that is gone, whatever ended it.
+    fn drop(&mut self) {
+        if self.mailbox.end().is_none() {
+            self.finish(
+                CloseReason::Transport {
+                    error: "the task of the connection was dropped".into(),
+                },
+                0,
+            );
+        }
+    }
 }
 
 impl<R: Runtime> Keeper<R> {
     async fn run(mut self, mut link: Link<R>) {
         loop {
             let reason = poll_fn(|cx| self.poll_connection(&mut link, cx)).await;
-            let lost = link.lost();
-            drop(link);
-            link = match self.next_connection(reason, lost).await {
+            let (lost, waiting) = link.into_unsent();
+            let closing = self.mailbox.settle(lost, waiting);
+            link = match self.next_connection(reason, lost, closing).await {
                 Some(next) => next,
                 None => return,
             };
         }
     }
 
+    /// The last word.
+    fn finish(&self, reason: CloseReason, lost: u64) {
+        let queued = self.mailbox.finish(reason.clone());
+        self.inbox.finish(ClientEvent::Disconnected {
+            reason,
+            lost: lost + queued,
+            retry_in: None,
+        });
+    }
+
     /// Hands on the events of a connection until its last.
     fn poll_connection(&mut self, link: &mut Link<R>, cx: &mut Context<'_>) -> Poll<CloseReason> {
         loop {
-            if !self.inbox.poll_room(cx) {
+            // What a connection that is over still holds is bounded, and its end is news.
+            if !link.is_over() && !self.inbox.poll_room(cx) {
                 link.poll_io(cx);
                 return Poll::Pending;
             }
@@ -324,52 +324,44 @@ impl<R: Runtime> Keeper<R> {
     }
 
     /// Connects again as often as it takes, or ends it.
-    async fn next_connection(&mut self, reason: CloseReason, lost: u64) -> Option<Link<R>> {
-        let (mut reason, mut lost) = (reason, lost);
+    async fn next_connection(
+        &mut self,
+        mut reason: CloseReason,
+        mut lost: u64,
+        mut closing: Option<Arc<str>>,
+    ) -> Option<Link<R>> {
         loop {
-            {
-                let mut inner = self.mailbox.lock();
-                inner.lost += lost;
-            }
-            let closing = self.mailbox.lock().close.is_some();
-            let Some(backoff) = self
-                .settings
-                .reconnect
-                .as_mut()
-                .filter(|_| !closing && is_worth_retrying(&reason))
-            else {
-                self.mailbox.finish(reason.clone());
-                let lost = self.mailbox.lock().lost;
-                self.inbox.finish(ClientEvent::Disconnected {
-                    reason,
-                    lost,
-                    retry_in: None,
-                });
-                return None;
+            let backoff = match &mut self.settings.reconnect {
+                Some(backoff) if closing.is_none() && is_worth_retrying(&reason) => backoff,
+                _ => {
+                    self.finish(reason, lost);
+                    return None;
+                }
             };
             let delay = backoff.next_delay(entropy::jitter());
-            self.mailbox.notify();
             self.inbox.push(ClientEvent::Disconnected {
                 reason,
-                lost,
+                lost: std::mem::take(&mut lost),
                 retry_in: Some(delay),
             });
-            lost = 0;
             let runtime = &self.settings.runtime;
             let attempt = async {
                 pause(runtime, delay).await;
                 dial(runtime, &self.endpoint, self.settings.connect_timeout).await
             };
             reason = match self.unless_closed(attempt).await {
-                None => CloseReason::Local {
-                    reason: DISCONNECTING.into(),
-                },
-                Some(Err(error)) => CloseReason::Transport {
+                Err(wish) => {
+                    let reason = CloseReason::Local {
+                        reason: (*wish).into(),
+                    };
+                    closing = Some(wish);
+                    reason
+                }
+                Ok(Err(error)) => CloseReason::Transport {
                     error: error.to_string().into(),
                 },
-                Some(Ok(socket)) => {
-                    let config = Arc::new(self.settings.config.clone());
-                    let connection = Connection::client(config, runtime.now());
+                Ok(Ok(socket)) => {
+                    let connection = Connection::client(Arc::clone(&self.config), runtime.now());
                     let mailbox = Arc::clone(&self.mailbox);
                     return Some(Link::new(connection, socket, runtime.clone(), mailbox));
                 }
@@ -377,18 +369,19 @@ impl<R: Runtime> Keeper<R> {
         }
     }
 
-    /// Awaits something, unless the application closes the client meanwhile.
-    async fn unless_closed<T>(&self, future: impl Future<Output = T>) -> Option<T> {
+    /// Awaits something, unless the application closes the client meanwhile: then it gives the
+    /// reason for that.
+    async fn unless_closed<T>(&self, future: impl Future<Output = T>) -> Result<T, Arc<str>> {
         let mut future = pin!(future);
         poll_fn(|cx| {
             {
                 let mut inner = self.mailbox.lock();
-                if inner.close.is_some() {
-                    return Poll::Ready(None);
+                if let Some(close) = &inner.close {
+                    return Poll::Ready(Err(Arc::clone(&close.reason)));
                 }
                 inner.register(cx);
             }
-            future.as_mut().poll(cx).map(Some)
+            future.as_mut().poll(cx).map(Ok)
         })
         .await
     }
@@ -397,102 +390,4 @@ impl<R: Runtime> Keeper<R> {
 /// Whether the same attempt may end better another time.
 fn is_worth_retrying(reason: &CloseReason) -> bool {
     !matches!(reason, CloseReason::Local { .. } | CloseReason::Protocol(_))
-}
-
-/// The events that wait for the application.
-struct Inbox {
-    inner: Mutex<Events>,
-    arrived: event_listener::Event,
-    limit: usize,
-}
-
-#[derive(Default)]
-struct Events {
-    queue: VecDeque<ClientEvent>,
-    bytes: usize,
-    /// No event will follow.
-    done: bool,
-    /// Nobody will receive any more.
-    abandoned: bool,
-    task: Option<Waker>,
-}
-
-impl Inbox {
-    fn new(limit: usize) -> Self {
-        Self {
-            inner: Mutex::default(),
-            arrived: event_listener::Event::new(),
-            limit,
-        }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Events> {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Whether one more event may be pushed; otherwise the task is woken when it may.
-    fn poll_room(&self, cx: &Context<'_>) -> bool {
-        let mut inner = self.lock();
-        if inner.queue.is_empty() || inner.bytes < self.limit || inner.abandoned {
-            return true;
-        }
-        inner.task = Some(cx.waker().clone());
-        false
-    }
-
-    fn push(&self, event: ClientEvent) {
-        let mut inner = self.lock();
-        if !inner.abandoned {
-            inner.bytes += cost(&event);
-            inner.queue.push_back(event);
-            drop(inner);
-            self.arrived.notify(1);
-        }
-    }
-
-    fn finish(&self, event: ClientEvent) {
-        let mut inner = self.lock();
-        inner.queue.push_back(event);
-        inner.done = true;
-        drop(inner);
-        self.arrived.notify(usize::MAX);
-    }
-
-    /// What comes from now on is dropped: the connection must not wait for room.
-    fn abandon(&self) {
-        let mut inner = self.lock();
-        inner.abandoned = true;
-        if let Some(task) = inner.task.take() {
-            task.wake();
-        }
-    }
-
-    async fn recv(&self) -> Option<ClientEvent> {
-        loop {
-            let arrived = self.arrived.listen();
-            {
-                let mut inner = self.lock();
-                if let Some(event) = inner.queue.pop_front() {
-                    inner.bytes = inner.bytes.saturating_sub(cost(&event));
-                    if let Some(task) = inner.task.take() {
-                        task.wake();
-                    }
-                    return Some(event);
-                }
-                if inner.done {
-                    return None;
-                }
-            }
-            arrived.await;
-        }
-    }
-}
-
-fn cost(event: &ClientEvent) -> usize {
-    OVERHEAD
-        + match event {
-            ClientEvent::Message(message) => message.content().len(),
-            ClientEvent::Error(text) => text.len(),
-            ClientEvent::Connected { .. } | ClientEvent::Disconnected { .. } => 0,
-        }
 }

@@ -2,52 +2,73 @@
 
 use std::future::poll_fn;
 use std::io;
+use std::net::SocketAddr;
 use std::pin::pin;
 use std::task::Poll;
 use std::time::Duration;
 
 use super::rt::{Runtime, Sleep, Socket};
 use super::{ConnectError, Endpoint};
+use crate::Instant;
 
-/// Connects to an endpoint, within `timeout`; to the first of its addresses that answers.
+/// Connects to an endpoint, within `timeout`; to the first of its addresses that answers. Each has
+/// an equal share of the time that is left.
 pub(super) async fn dial<R: Runtime>(
     runtime: &R,
     endpoint: &Endpoint,
     timeout: Duration,
 ) -> Result<Socket<R>, ConnectError> {
-    let mut connect = pin!(connect(runtime, endpoint));
-    let mut limit = pin!(pause(runtime, timeout));
-    let result = poll_fn(|cx| {
-        if let Poll::Ready(done) = connect.as_mut().poll(cx) {
-            return Poll::Ready(done);
+    let deadline = runtime.now() + timeout;
+    let socket = match endpoint {
+        Endpoint::Unix(path) => {
+            let connect = runtime.connect_unix(path);
+            within(runtime, timeout, connect).await.map(Socket::Unix)
         }
-        limit.as_mut().poll(cx).map(|()| {
-            let text = format!("no answer within {timeout:?}");
-            Err(io::Error::new(io::ErrorKind::TimedOut, text))
-        })
-    });
-    result.await.map_err(|source| ConnectError::Io {
+        Endpoint::Tcp(host) => {
+            let resolve = within(runtime, timeout, runtime.resolve(host));
+            match resolve.await {
+                Ok(addresses) => connect_tcp(runtime, &addresses, deadline).await,
+                Err(error) => Err(error),
+            }
+        }
+    };
+    socket.map_err(|source| ConnectError::Io {
         endpoint: endpoint.clone(),
         source,
     })
 }
 
-async fn connect<R: Runtime>(runtime: &R, endpoint: &Endpoint) -> io::Result<Socket<R>> {
-    match endpoint {
-        Endpoint::Unix(path) => runtime.connect_unix(path).await.map(Socket::Unix),
-        Endpoint::Tcp(host) => {
-            let mut failed = None;
-            for address in runtime.resolve(host).await? {
-                match runtime.connect_tcp(address).await {
-                    Ok(stream) => return Ok(Socket::Tcp(stream)),
-                    Err(error) => failed = Some(error),
-                }
-            }
-            Err(failed.unwrap_or_else(|| {
-                io::Error::new(io::ErrorKind::NotFound, "the name has no address")
-            }))
+async fn connect_tcp<R: Runtime>(
+    runtime: &R,
+    addresses: &[SocketAddr],
+    deadline: Instant,
+) -> io::Result<Socket<R>> {
+    let mut failed = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
+    for (address, left) in addresses.iter().zip((1..=addresses.len()).rev()) {
+        let share = (deadline - runtime.now()) / u32::try_from(left).unwrap_or(u32::MAX);
+        match within(runtime, share, runtime.connect_tcp(*address)).await {
+            Ok(stream) => return Ok(Socket::Tcp(stream)),
+            Err(error) => failed = error,
         }
     }
+    Err(failed)
+}
+
+/// Awaits something, but not for longer than `limit`.
+async fn within<R: Runtime, T>(
+    runtime: &R,
+    limit: Duration,
+    future: impl Future<Output = io::Result<T>>,
+) -> io::Result<T> {
+    let (mut future, mut limit) = (pin!(future), pin!(pause(runtime, limit)));
+    poll_fn(|cx| {
+        if let Poll::Ready(done) = future.as_mut().poll(cx) {
+            return Poll::Ready(done);
+        }
+        let late = || io::Error::new(io::ErrorKind::TimedOut, "no answer in time");
+        limit.as_mut().poll(cx).map(|()| Err(late()))
+    })
+    .await
 }
 
 /// Waits.

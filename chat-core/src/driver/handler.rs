@@ -3,7 +3,7 @@
 use std::error::Error;
 
 use super::Session;
-use crate::{CloseReason, ContentType, Message};
+use crate::{CloseReason, ContentType, Message, SendError};
 
 /// What a handler fails with. The session ends; the peer is told `Internal error`, the log why.
 pub type HandlerError = Box<dyn Error + Send + Sync>;
@@ -86,7 +86,11 @@ impl Handler for Echo {
             message
         };
         // Never full: a session that does not take its answers is not read from.
-        Ok(session.send(message)?)
+        match session.send(message) {
+            Err(error @ SendError::TooLarge(_)) => session.send_error(&error.to_string()),
+            done => done?,
+        }
+        Ok(())
     }
 }
 
@@ -98,7 +102,9 @@ impl Handler for Relay {
     type Data = ();
 
     async fn message(&self, session: &Session, message: Message) -> Result<(), HandlerError> {
-        session.server().broadcast(&message);
+        if let Err(error) = session.server().broadcast(&message) {
+            session.send_error(&error.to_string());
+        }
         Ok(())
     }
 }

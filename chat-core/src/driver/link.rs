@@ -16,6 +16,9 @@ const WRITES_PER_TURN: usize = 64;
 /// How many turns a task takes before it lets others run.
 const TURNS_PER_POLL: u32 = 16;
 
+/// What is said of a socket that took no more and whose peer ended without a goodbye.
+const CANNOT_WRITE: &str = "the connection takes no more";
+
 thread_local! {
     static BUFFER: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
@@ -26,7 +29,8 @@ thread_local! {
 /// another without a byte lost.
 pub(super) struct Link<R: Runtime> {
     connection: Connection,
-    socket: Socket<R>,
+    /// `None` when the connection is over.
+    socket: Option<Socket<R>>,
     runtime: R,
     mailbox: Arc<Mailbox>,
     sleep: R::Sleep,
@@ -36,6 +40,8 @@ pub(super) struct Link<R: Runtime> {
     rest: Vec<u8>,
     /// A message that the connection had no room for.
     waiting: Option<Outgoing>,
+    /// The connection was told to close.
+    closing: bool,
     /// Messages handed to the connection.
     handed: u64,
     /// Messages that earlier connections of the same mailbox sent.
@@ -65,12 +71,13 @@ impl<R: Runtime> Link<R> {
         Self {
             sleep: runtime.sleep(),
             connection,
-            socket,
+            socket: Some(socket),
             runtime,
             mailbox,
             armed: None,
             rest: Vec::new(),
             waiting: None,
+            closing: false,
             handed: 0,
             sent_before,
             reading: true,
@@ -81,8 +88,9 @@ impl<R: Runtime> Link<R> {
 
     /// Works until there is an event for the application.
     ///
-    /// A connection whose outbox is fuller than `mark` gives none: someone who answers each event
-    /// then never meets a full one, and a peer that does not take its answers is not read from.
+    /// While more than `mark` bytes wait in the mailbox there is none: someone who answers each
+    /// event then never meets a full one, and a peer that does not take its answers is not read
+    /// from.
     pub(super) fn poll_event(&mut self, cx: &mut Context<'_>, mark: usize) -> Poll<Event> {
         loop {
             if let Some(event) = self.take_event(mark) {
@@ -96,7 +104,7 @@ impl<R: Runtime> Link<R> {
     }
 
     fn take_event(&mut self, mark: usize) -> Option<Event> {
-        if !self.connection.is_closed() && self.backlog() > mark {
+        if !self.is_over() && self.mailbox.bytes() > mark {
             return None;
         }
         let event = self.connection.poll_event()?;
@@ -111,14 +119,16 @@ impl<R: Runtime> Link<R> {
         while self.turn(cx) {}
     }
 
-    /// Messages that were handed over and did not leave. Asked after the end.
-    pub(super) fn lost(&self) -> u64 {
-        let waiting = self.waiting.iter().filter(|one| one.is_message()).count();
-        self.handed - self.connection.stats().messages_sent + waiting as u64
+    /// The connection has ended, and its socket is closed; events may still wait.
+    pub(super) fn is_over(&self) -> bool {
+        self.connection.is_closed()
     }
 
-    fn backlog(&self) -> usize {
-        self.mailbox.bytes() + self.connection.outbox_bytes()
+    /// What did not leave: how many messages were handed to the connection, and one that it had no
+    /// room for. Asked after the end.
+    pub(super) fn into_unsent(self) -> (u64, Option<Outgoing>) {
+        let lost = self.handed - self.connection.stats().messages_sent;
+        (lost, self.waiting)
     }
 
     /// Everything once: commands in, bytes out, bytes in, timers. True if it is worth another
@@ -135,6 +145,10 @@ impl<R: Runtime> Link<R> {
         let mut progress = self.write(cx, now);
         progress |= self.read(cx, now);
         progress |= self.keep_time(cx, now);
+        if self.is_over() {
+            // The peer is not to wait for what the application still does.
+            self.socket = None;
+        }
         if !progress {
             self.turns = 0;
         }
@@ -145,41 +159,46 @@ impl<R: Runtime> Link<R> {
         let mut inner = self.mailbox.lock();
         let mut changed = self.publish(&mut inner);
         inner.register(cx);
-
-        if let Some(close) = inner.close.clone()
-            && (close.abort || inner.kill)
-        {
+        if inner.kill || inner.close.as_ref().is_some_and(|close| close.abort) {
+            let reason = inner.close.as_ref().map(|close| Arc::clone(&close.reason));
+            let kill = inner.kill;
             inner.clear();
+            drop(inner);
             self.waiting = None;
-            self.connection.abort(now, &close.reason);
-        }
-        if inner.kill {
-            self.connection
-                .handle_transport_error(now, "ended by this end");
-        }
-        if self.connection.state() == State::Established {
-            while let Some(outgoing) = self.waiting.take().or_else(|| inner.pop()) {
-                changed = true;
-                match outgoing {
-                    Outgoing::Error(text) => self.connection.send_error(now, &text),
-                    Outgoing::Message(message) => match self.connection.send(now, message) {
-                        Ok(()) => self.handed += 1,
-                        Err(SendError::Full(message)) => {
-                            self.waiting = Some(Outgoing::Message(message));
-                            break;
-                        }
-                        // The mailbox takes no message that the connection does not.
-                        Err(error) => unreachable!("{error}"),
-                    },
-                }
+            self.connection.abort(now, reason.as_deref().unwrap_or(""));
+            if kill {
+                self.connection
+                    .handle_transport_error(now, "ended by this end");
             }
-        }
-        if let Some(close) = &inner.close
-            && self.waiting.is_none()
-        {
-            self.connection.close(now, &close.reason);
+            return self.mailbox.notify();
         }
         drop(inner);
+
+        // Signing takes its time: nobody who has a message for this session is to wait for it.
+        while self.connection.state() == State::Established {
+            let next = self.waiting.take().or_else(|| self.mailbox.lock().pop());
+            let Some(outgoing) = next else { break };
+            changed = true;
+            match outgoing {
+                Outgoing::Error(text) => self.connection.send_error(now, &text),
+                Outgoing::Message(message) => match self.connection.send(now, message) {
+                    Ok(()) => self.handed += 1,
+                    Err(SendError::Full(message)) => {
+                        self.waiting = Some(Outgoing::Message(message));
+                        break;
+                    }
+                    // The mailbox takes no message that the connection does not.
+                    Err(error) => unreachable!("{error}"),
+                },
+            }
+        }
+        if self.waiting.is_none()
+            && !self.closing
+            && let Some(reason) = self.mailbox.lock().reason_to_close()
+        {
+            self.closing = true;
+            self.connection.close(now, &reason);
+        }
         if changed {
             self.mailbox.notify();
         }
@@ -194,6 +213,9 @@ impl<R: Runtime> Link<R> {
     }
 
     fn write(&mut self, cx: &mut Context<'_>, now: Instant) -> bool {
+        let Some(socket) = &mut self.socket else {
+            return false;
+        };
         let mut progress = false;
         for _ in 0..WRITES_PER_TURN {
             if self.writing != Writing::Open {
@@ -205,18 +227,24 @@ impl<R: Runtime> Link<R> {
                 break;
             }
             let slices = parts.map(IoSlice::new);
-            match self.socket.poll_write(cx, &slices[..count]) {
+            match socket.poll_write(cx, &slices[..count]) {
                 Poll::Pending => return progress,
                 Poll::Ready(Ok(bytes)) if bytes > 0 => {
                     self.connection.consume_transmit(now, bytes);
                     progress = true;
                 }
-                Poll::Ready(_) => self.writing = Writing::Failed,
+                Poll::Ready(_) => {
+                    self.writing = Writing::Failed;
+                    if !self.reading {
+                        self.connection.handle_transport_error(now, CANNOT_WRITE);
+                    }
+                    return true;
+                }
             }
         }
         if self.connection.is_write_finished()
             && !self.connection.is_closed()
-            && self.socket.poll_shutdown(cx).is_ready()
+            && socket.poll_shutdown(cx).is_ready()
         {
             self.writing = Writing::Done;
             progress = true;
@@ -236,16 +264,19 @@ impl<R: Runtime> Link<R> {
         if !self.reading || !self.connection.wants_input() {
             return false;
         }
+        let Some(socket) = &mut self.socket else {
+            return false;
+        };
         BUFFER.with_borrow_mut(|buffer| {
             buffer.resize(READ_BUFFER, 0);
-            match self.socket.poll_read(cx, buffer) {
+            match socket.poll_read(cx, buffer) {
                 Poll::Pending => return false,
                 Poll::Ready(Ok(0)) => {
                     self.reading = false;
                     self.connection.handle_eof(now);
                     if self.writing == Writing::Failed {
                         // Nothing will leave any more: there is nothing to wait for.
-                        self.connection.handle_transport_error(now, "cannot write");
+                        self.connection.handle_transport_error(now, CANNOT_WRITE);
                     }
                 }
                 Poll::Ready(Ok(bytes)) => {

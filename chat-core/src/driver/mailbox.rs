@@ -1,15 +1,13 @@
 //! What the users of a connection tell the task that drives it.
 
 use std::collections::VecDeque;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Waker};
 
 use event_listener::Event;
 
+use crate::message::OVERHEAD;
 use crate::{CloseReason, Config, Instant, Message, SendError, Stats};
-
-/// What a queued message costs beyond its content.
-const OVERHEAD: usize = 128;
 
 /// The queue between the handles of a connection and its task. Nobody waits for the other: a full
 /// queue says so.
@@ -19,18 +17,20 @@ pub(super) struct Mailbox {
     changed: Event,
     /// The most that `Inner::bytes` may be, unless the queue holds a single message.
     limit: usize,
-    config: Config,
+    config: Arc<Config>,
 }
 
 pub(super) struct Inner {
-    pub(super) queue: VecDeque<Outgoing>,
+    queue: VecDeque<Outgoing>,
     bytes: usize,
     /// Messages ever queued.
     queued: u64,
     /// Of these, taken whole by a transport.
     sent: u64,
     /// Of these, lost with a connection that ended.
-    pub(super) lost: u64,
+    lost: u64,
+    /// Of these, those that a `flush` has reported.
+    reported: u64,
     pub(super) close: Option<Close>,
     /// The connection is to end at once, whatever waits.
     pub(super) kill: bool,
@@ -46,15 +46,14 @@ pub(super) enum Outgoing {
 }
 
 /// A wish to close.
-#[derive(Clone)]
 pub(super) struct Close {
-    pub(super) reason: Box<str>,
+    pub(super) reason: Arc<str>,
     /// Without sending what is queued.
     pub(super) abort: bool,
 }
 
 impl Mailbox {
-    pub(super) fn new(config: Config, limit: usize, now: Instant) -> Self {
+    pub(super) fn new(config: Arc<Config>, limit: usize, now: Instant) -> Self {
         Self {
             inner: Mutex::new(Inner {
                 queue: VecDeque::new(),
@@ -62,6 +61,7 @@ impl Mailbox {
                 queued: 0,
                 sent: 0,
                 lost: 0,
+                reported: 0,
                 close: None,
                 kill: false,
                 end: None,
@@ -83,7 +83,7 @@ impl Mailbox {
     /// Queues a message, or hands it back.
     pub(super) fn send(&self, message: Message) -> Result<(), SendError> {
         let message = self.config.check(message)?;
-        let cost = message.content().len() + OVERHEAD;
+        let cost = message.cost();
         let mut inner = self.lock();
         if inner.end.is_some() || inner.close.is_some() {
             return Err(SendError::Closed(message));
@@ -139,6 +139,9 @@ impl Mailbox {
             Some(close) => close.abort |= abort,
         }
         inner.wake();
+        drop(inner);
+        // Whoever waits for room waits in vain.
+        self.notify();
     }
 
     /// Asks for the end of the connection now.
@@ -161,14 +164,32 @@ impl Mailbox {
         self.lock().end.clone()
     }
 
-    /// The end of everything: what is queued is lost.
-    pub(super) fn finish(&self, reason: CloseReason) {
+    /// A connection is over: so many of its messages were lost, and one may have to wait for the
+    /// next. Returns the reason to close for, if there is to be no next one.
+    pub(super) fn settle(&self, lost: u64, waiting: Option<Outgoing>) -> Option<Arc<str>> {
         let mut inner = self.lock();
-        inner.lost += inner.queue.drain(..).filter(Outgoing::is_message).count() as u64;
-        inner.bytes = 0;
-        inner.end = Some(reason);
+        inner.lost += lost;
+        if let Some(outgoing) = waiting {
+            inner.bytes += outgoing.cost();
+            inner.queue.push_front(outgoing);
+        }
+        let closing = inner.close.as_ref().map(|close| Arc::clone(&close.reason));
         drop(inner);
         self.notify();
+        closing
+    }
+
+    /// The end of everything: what is queued is lost. Returns how many messages those were.
+    pub(super) fn finish(&self, reason: CloseReason) -> u64 {
+        let mut inner = self.lock();
+        let lost = inner.lost;
+        inner.clear();
+        inner.end.get_or_insert(reason);
+        inner.task = None;
+        let lost = inner.lost - lost;
+        drop(inner);
+        self.notify();
+        lost
     }
 
     /// Wakes whoever waits for room, for a flush or for the end.
@@ -177,14 +198,12 @@ impl Mailbox {
     }
 
     /// Waits until every message queued so far has been taken by the transport. Returns how many
-    /// messages were lost while waiting.
+    /// messages were lost that no earlier call has reported.
     pub(super) async fn flush(&self) -> u64 {
-        let (target, lost) = {
-            let inner = self.lock();
-            (inner.queued, inner.lost)
-        };
+        let target = self.lock().queued;
         self.wait(|inner| {
-            (inner.sent + inner.lost >= target || inner.end.is_some()).then(|| inner.lost - lost)
+            let done = inner.sent + inner.lost >= target || inner.end.is_some();
+            done.then(|| inner.lost - std::mem::replace(&mut inner.reported, inner.lost))
         })
         .await
     }
@@ -195,10 +214,10 @@ impl Mailbox {
     }
 
     /// Waits until `check` has an answer.
-    async fn wait<T>(&self, check: impl Fn(&Inner) -> Option<T>) -> T {
+    async fn wait<T>(&self, check: impl Fn(&mut Inner) -> Option<T>) -> T {
         loop {
             let changed = self.changed.listen();
-            if let Some(answer) = check(&self.lock()) {
+            if let Some(answer) = check(&mut self.lock()) {
                 return answer;
             }
             changed.await;
@@ -210,16 +229,18 @@ impl Inner {
     /// Takes the next message from the queue.
     pub(super) fn pop(&mut self) -> Option<Outgoing> {
         let outgoing = self.queue.pop_front()?;
-        self.bytes -= OVERHEAD
-            + match &outgoing {
-                Outgoing::Message(message) => message.content().len(),
-                Outgoing::Error(text) => text.len(),
-            };
+        self.bytes -= outgoing.cost();
         if self.queue.is_empty() && self.queue.capacity() > 64 {
             // An idle connection holds no buffers.
             self.queue = VecDeque::new();
         }
         Some(outgoing)
+    }
+
+    /// The reason to close for, once everything queued has been taken.
+    pub(super) fn reason_to_close(&self) -> Option<Arc<str>> {
+        let close = self.close.as_ref().filter(|_| self.queue.is_empty())?;
+        Some(Arc::clone(&close.reason))
     }
 
     /// Drops what is queued.
@@ -256,6 +277,13 @@ impl Inner {
 }
 
 impl Outgoing {
+    fn cost(&self) -> usize {
+        match self {
+            Self::Message(message) => message.cost(),
+            Self::Error(text) => text.len() + OVERHEAD,
+        }
+    }
+
     pub(super) fn is_message(&self) -> bool {
         matches!(self, Self::Message(_))
     }

@@ -16,6 +16,7 @@ mod entropy;
 #[cfg(feature = "futures-io")]
 pub mod futures_io;
 mod handler;
+mod inbox;
 mod link;
 mod mailbox;
 pub mod rt;
@@ -26,8 +27,9 @@ mod unix;
 
 pub use addr::{Endpoint, Peer};
 pub use builder::{BindError, ServerBuilder};
-pub use client::{Client, ClientBuilder, ClientEvent, ConnectError, FlushError};
+pub use client::{Client, ClientBuilder, ConnectError, FlushError};
 pub use handler::{Echo, Handler, HandlerError, Relay};
+pub use inbox::ClientEvent;
 pub use server::{Server, ServerStats};
 pub use session::Session;
 

@@ -11,9 +11,13 @@ use std::time::Duration;
 use super::link::Link;
 use super::mailbox::Mailbox;
 use super::rt::{Listener, Runtime, Sleep, Socket};
+use super::server::Tally;
 use super::unix::SocketFile;
 use super::{Handler, Peer, Server, Session, entropy};
-use crate::{Connection, Event, Message};
+use crate::{CloseReason, Connection, Event, Message};
+
+/// How many events a session handles before it lets others run.
+const EVENTS_PER_POLL: u32 = 64;
 
 /// Runs the end of a server: waits for the stop, and sees it through.
 pub(super) async fn supervise<R: Runtime, D>(runtime: R, server: Server<D>) {
@@ -33,8 +37,10 @@ pub(super) async fn supervise<R: Runtime, D>(runtime: R, server: Server<D>) {
         .await;
     }
     server.kill_all();
-    server.emptied().await;
     server.listeners_gone().await;
+    // Whoever was accepted in the last moment.
+    server.kill_all();
+    server.emptied().await;
     server.set_stopped();
     tracing::info!("stopped");
 }
@@ -45,6 +51,7 @@ pub(super) async fn accept<R, L, H>(
     mut listener: L,
     wrap: fn(L::Stream) -> Socket<R>,
     file: Option<SocketFile>,
+    tally: Tally<H::Data>,
     server: Server<H::Data>,
     handler: Arc<H>,
 ) where
@@ -72,7 +79,10 @@ pub(super) async fn accept<R, L, H>(
             None => break,
             Some(Ok((stream, peer))) => {
                 pause = FIRST_PAUSE;
-                admit(&runtime, wrap(stream), peer, &server, &handler);
+                let admitted = call(|| admit(&runtime, wrap(stream), peer, &server, &handler));
+                if let Err(error) = admitted {
+                    tracing::error!(%error, "cannot take a connection in");
+                }
             }
             Some(Err(error)) if is_of_connection(&error) => {
                 tracing::debug!(%error, "a connection was gone before it was accepted");
@@ -101,7 +111,7 @@ pub(super) async fn accept<R, L, H>(
     // In this order: a path without a listener is never seen to be alive.
     drop(file);
     drop(listener);
-    server.listener_done();
+    drop(tally);
 }
 
 /// Whether an error of `accept` concerns one connection, and not the listener.
@@ -124,8 +134,8 @@ fn admit<R: Runtime, H: Handler>(
 ) {
     let now = runtime.now();
     let config = server.config();
-    let mailbox = Mailbox::new(config.clone(), server.limits().outbox, now);
-    let mailbox = Arc::new(mailbox);
+    let limits = server.limits();
+    let mailbox = Arc::new(Mailbox::new(Arc::clone(config), limits.outbox, now));
     let id = entropy::session_id();
     let session = Session::new(
         id,
@@ -135,35 +145,49 @@ fn admit<R: Runtime, H: Handler>(
         H::Data::default(),
     );
     if server.admit(&session) {
-        let connection = Connection::server(config.clone().into(), id, now);
+        let connection = Connection::server(Arc::clone(config), id, now);
         let link = Link::new(connection, socket, runtime.clone(), mailbox);
-        runtime.spawn(run(link, session, Arc::clone(handler)));
+        let registered = Registered(session);
+        runtime.spawn(run(link, registered, Arc::clone(handler)));
         return;
     }
-    let limit = server.limits().connections;
+    let limit = limits.connections;
     tracing::debug!(%peer, limit, "connection turned away: the server is full");
-    if server.begin_refusal() {
+    if let Some(tally) = server.begin_refusal() {
         let reason = format!("The server is full ({limit} connections)");
-        let connection = Connection::refuse(config.clone().into(), &reason, now);
+        let connection = Connection::refuse(Arc::clone(config), &reason, now);
         let link = Link::new(connection, socket, runtime.clone(), mailbox);
-        runtime.spawn(refuse(link, server.clone()));
+        runtime.spawn(refuse(link, server.clone(), tally));
     }
 }
 
 /// Runs a connection that is turned away.
-async fn refuse<R: Runtime, D>(mut link: Link<R>, server: Server<D>) {
-    while !matches!(
-        poll_fn(|cx| link.poll_event(cx, usize::MAX)).await,
-        Event::Closed(_)
-    ) {}
-    server.end_refusal();
+async fn refuse<R: Runtime, D>(mut link: Link<R>, server: Server<D>, tally: Tally<D>) {
+    let mut stop = pin!(server.wait_for_stop());
+    poll_fn(|cx| {
+        if stop.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(());
+        }
+        while let Poll::Ready(event) = link.poll_event(cx, usize::MAX) {
+            if matches!(event, Event::Closed(_)) {
+                return Poll::Ready(());
+            }
+        }
+        Poll::Pending
+    })
+    .await;
+    drop(tally);
 }
 
 /// Takes a session out of its server, also if its task is dropped or panics.
-struct Registered<'a, D>(&'a Session<D>);
+struct Registered<D>(Session<D>);
 
-impl<D> Drop for Registered<'_, D> {
+impl<D> Drop for Registered<D> {
     fn drop(&mut self) {
+        let reason: Box<str> = "the task of the session was dropped".into();
+        self.0
+            .mailbox()
+            .finish(CloseReason::Transport { error: reason });
         self.0.server().release(self.0.id());
     }
 }
@@ -171,45 +195,77 @@ impl<D> Drop for Registered<'_, D> {
 /// Runs one connection from its first byte to its last.
 async fn run<R: Runtime, H: Handler>(
     mut link: Link<R>,
-    session: Session<H::Data>,
+    registered: Registered<H::Data>,
     handler: Arc<H>,
 ) {
-    let registered = Registered(&session);
-    let mailbox = Arc::clone(session.mailbox());
-    // Half full: each message handled may be answered before the next is looked at.
-    let mark = mailbox.limit() / 2;
+    let session = &registered.0;
+    let mark = mark(session);
     let (id, peer) = (session.id(), session.peer());
+    let mut failed = false;
+    let mut handled = 0_u32;
     let reason = loop {
         let event = poll_fn(|cx| link.poll_event(cx, mark)).await;
         let done = match event {
+            Event::Closed(reason) => break reason,
+            // The session is ending: what its handler has failed at once is not tried again.
+            _ if failed => continue,
             Event::Established { .. } => {
                 tracing::info!(session = %id, %peer, "session established");
                 session.set_established(session.server().now());
-                call(|| handler.connected(&session))
+                call(|| handler.connected(session))
             }
-            Event::Message(message) => handle(&mut link, &session, &*handler, message).await,
+            Event::Message(message) => handle(&mut link, session, &*handler, message).await,
             Event::Error(text) => {
                 tracing::warn!(session = %id, %peer, ?text, "the peer reports an error");
-                call(|| handler.error(&session, &text))
+                call(|| handler.error(session, &text))
             }
-            Event::Closed(reason) => break reason,
         };
         if let Err(error) = done {
-            tracing::error!(session = %id, %peer, %error, "the handler failed; closing its session");
-            session.abort("Internal error");
+            failed = true;
+            if session.mailbox().lock().close.is_some() {
+                // It was closed before, and what is queued goes out.
+                tracing::debug!(session = %id, %peer, %error, "the handler failed on a closing session");
+            } else {
+                tracing::error!(session = %id, %peer, %error, "the handler failed; closing its session");
+                session.abort("Internal error");
+            }
+        }
+        handled += 1;
+        if handled.is_multiple_of(EVENTS_PER_POLL) {
+            yield_once().await;
         }
     };
-    mailbox.finish(reason.clone());
+    session.mailbox().finish(reason.clone());
     if session.is_established() {
         // `Debug` of the reason: a peer's text must not bring control characters into the log.
         tracing::info!(session = %id, %peer, ?reason, "session ended");
-        if let Err(error) = call(|| handler.disconnected(&session, &reason)) {
+        if let Err(error) = call(|| handler.disconnected(session, &reason)) {
             tracing::error!(session = %id, %peer, %error, "the handler failed");
         }
     } else {
         tracing::warn!(%peer, ?reason, "connection ended in the handshake");
     }
-    drop(registered);
+}
+
+/// How full the mailbox of a session may be when its next message is handled: answered with one as
+/// large, it does not overflow.
+fn mark<D>(session: &Session<D>) -> usize {
+    let limit = session.mailbox().limit();
+    let largest = session.server().config().largest_message();
+    limit.saturating_sub(largest).min(limit / 2)
+}
+
+/// Lets the other tasks of the thread run.
+async fn yield_once() {
+    let mut yielded = false;
+    poll_fn(|cx| {
+        if std::mem::replace(&mut yielded, true) {
+            return Poll::Ready(());
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
 }
 
 /// Lets the handler have a message while the connection goes on.
@@ -219,7 +275,8 @@ async fn handle<R: Runtime, H: Handler>(
     handler: &H,
     message: Message,
 ) -> Result<(), String> {
-    let mut future = pin!(handler.message(session, message));
+    // Called where it is polled: a panic before its first wait is a panic like the others.
+    let mut future = pin!(async move { handler.message(session, message).await });
     poll_fn(|cx| {
         match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(cx))) {
             Ok(Poll::Ready(done)) => {

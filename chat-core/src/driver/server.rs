@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
 
 use event_listener::Event;
@@ -23,7 +23,7 @@ const SLOW_CONSUMER: &str = "Slow consumer: messages arrive faster than you read
 pub struct Server<D = ()>(Arc<Inner<D>>);
 
 struct Inner<D> {
-    config: Config,
+    config: Arc<Config>,
     limits: Limits,
     clock: Box<dyn Fn() -> Instant + Send + Sync>,
     endpoints: Vec<Endpoint>,
@@ -67,7 +67,7 @@ pub struct ServerStats {
 
 impl<D> Server<D> {
     pub(super) fn new(
-        config: Config,
+        config: Arc<Config>,
         limits: Limits,
         endpoints: Vec<Endpoint>,
         clock: impl Fn() -> Instant + Send + Sync + 'static,
@@ -95,27 +95,25 @@ impl<D> Server<D> {
 
     /// The established sessions.
     pub fn sessions(&self) -> Vec<Session<D>> {
-        let sessions = self.0.sessions.read();
-        let sessions = sessions.unwrap_or_else(PoisonError::into_inner);
+        let sessions = self.read();
         let established = sessions.values().filter(|session| session.is_established());
         established.cloned().collect()
     }
 
     /// The established session with this id.
     pub fn session(&self, id: Uuid) -> Option<Session<D>> {
-        let sessions = self.0.sessions.read();
-        let sessions = sessions.unwrap_or_else(PoisonError::into_inner);
+        let sessions = self.read();
         let session = sessions.get(&id)?;
         session.is_established().then(|| session.clone())
     }
 
     /// Sends a message to every established session, without waiting for any. Returns how many it
-    /// was queued for.
+    /// was queued for; the error is a message that cannot be sent to anybody.
     ///
     /// A session whose outbox is full is told `Slow consumer` and closed; the others do not notice.
-    pub fn broadcast(&self, message: &Message) -> usize {
-        let sessions = self.0.sessions.read();
-        let sessions = sessions.unwrap_or_else(PoisonError::into_inner);
+    pub fn broadcast(&self, message: &Message) -> Result<usize, SendError> {
+        self.0.config.check(message.clone())?;
+        let sessions = self.read();
         let established = sessions.values().filter(|session| session.is_established());
         let mut queued = 0;
         for session in established {
@@ -126,10 +124,11 @@ impl<D> Server<D> {
                     tracing::warn!(session = %session.id(), peer = %session.peer(), "slow consumer closed");
                     session.abort(SLOW_CONSUMER);
                 }
+                // It is closing.
                 Err(_) => {}
             }
         }
-        queued
+        Ok(queued)
     }
 
     /// What it has seen since it started.
@@ -155,8 +154,7 @@ impl<D> Server<D> {
     pub async fn stop(&self) {
         self.0.stopping.store(true, Ordering::SeqCst);
         self.0.changed.notify(usize::MAX);
-        self.wait(|server| server.0.stopped.load(Ordering::SeqCst))
-            .await;
+        self.stopped().await;
     }
 
     /// Waits until the server has stopped, whoever asked for it.
@@ -169,7 +167,7 @@ impl<D> Server<D> {
         (self.0.clock)()
     }
 
-    pub(super) fn config(&self) -> &Config {
+    pub(super) fn config(&self) -> &Arc<Config> {
         &self.0.config
     }
 
@@ -207,49 +205,49 @@ impl<D> Server<D> {
         self.0.changed.notify(usize::MAX);
     }
 
-    /// Whether one more connection may be told that it is turned away, counting it.
-    pub(super) fn begin_refusal(&self) -> bool {
+    /// One more connection that is turned away may be told so, unless there are many already.
+    pub(super) fn begin_refusal(&self) -> Option<Tally<D>> {
         const AT_ONCE: usize = 64;
-        let begun = |count| (count < AT_ONCE).then_some(count + 1);
-        let refusing = &self.0.refusing;
-        refusing
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, begun)
-            .is_ok()
+        let tally = self.tally(|inner| &inner.refusing);
+        (self.0.refusing.load(Ordering::SeqCst) <= AT_ONCE).then_some(tally)
     }
 
-    pub(super) fn end_refusal(&self) {
-        self.0.refusing.fetch_sub(1, Ordering::Relaxed);
+    /// One more listener.
+    pub(super) fn begin_listening(&self) -> Tally<D> {
+        self.tally(|inner| &inner.listeners)
     }
 
-    pub(super) fn set_listeners(&self, count: usize) {
-        self.0.listeners.store(count, Ordering::SeqCst);
+    fn tally(&self, of: fn(&Inner<D>) -> &AtomicUsize) -> Tally<D> {
+        of(&self.0).fetch_add(1, Ordering::SeqCst);
+        Tally {
+            server: self.clone(),
+            of,
+        }
     }
 
-    /// A listener and its file are gone.
-    pub(super) fn listener_done(&self) {
-        self.0.listeners.fetch_sub(1, Ordering::SeqCst);
-        self.0.changed.notify(usize::MAX);
-    }
-
+    /// Waits until no listener is left, and nobody is being turned away.
     pub(super) async fn listeners_gone(&self) {
-        self.wait(|server| server.0.listeners.load(Ordering::SeqCst) == 0)
-            .await;
+        self.wait(|server| {
+            let left = [&server.0.listeners, &server.0.refusing];
+            left.iter().all(|count| count.load(Ordering::SeqCst) == 0)
+        })
+        .await;
     }
 
     pub(super) fn close_all(&self) {
-        for session in self.write().values() {
+        for session in self.read().values() {
             session.close(SHUTTING_DOWN);
         }
     }
 
     pub(super) fn kill_all(&self) {
-        for session in self.write().values() {
+        for session in self.read().values() {
             session.mailbox().kill();
         }
     }
 
     pub(super) async fn emptied(&self) {
-        self.wait(|server| server.write().is_empty()).await;
+        self.wait(|server| server.read().is_empty()).await;
     }
 
     pub(super) fn set_stopped(&self) {
@@ -267,9 +265,28 @@ impl<D> Server<D> {
         }
     }
 
-    fn write(&self) -> std::sync::RwLockWriteGuard<'_, BTreeMap<Uuid, Session<D>>> {
+    fn read(&self) -> RwLockReadGuard<'_, BTreeMap<Uuid, Session<D>>> {
+        let sessions = self.0.sessions.read();
+        sessions.unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, BTreeMap<Uuid, Session<D>>> {
         let sessions = self.0.sessions.write();
         sessions.unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Counts one until it is dropped.
+pub(super) struct Tally<D> {
+    server: Server<D>,
+    of: fn(&Inner<D>) -> &AtomicUsize,
+}
+
+impl<D> Drop for Tally<D> {
+    fn drop(&mut self) {
+        let inner = &self.server.0;
+        (self.of)(inner).fetch_sub(1, Ordering::SeqCst);
+        inner.changed.notify(usize::MAX);
     }
 }
 

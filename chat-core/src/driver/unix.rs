@@ -4,9 +4,10 @@ use std::fs::{self, File, OpenOptions, Permissions};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt};
-use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 
+use rustix::fs::OFlags;
 use socket2::{Domain, SockAddr, Socket, Type};
 
 /// Only the owner may connect.
@@ -42,7 +43,7 @@ pub(super) fn listen(path: &Path) -> io::Result<(UnixListener, SocketFile)> {
     // Linux takes the mode of the new file from the socket's own. Elsewhere the mode is set below,
     // still before `listen`: until then nobody can connect.
     let file = File::from(OwnedFd::from(socket));
-    file.set_permissions(Permissions::from_mode(MODE))?;
+    let _ = file.set_permissions(Permissions::from_mode(MODE));
     let socket = Socket::from(OwnedFd::from(file));
     socket.bind(&SockAddr::unix(path)?)?;
     let metadata = fs::symlink_metadata(path)?;
@@ -83,10 +84,13 @@ fn remove_stale(path: &Path) -> io::Result<()> {
             "the path exists and is not a socket; remove it or choose another path",
         ));
     }
-    match UnixStream::connect(path) {
+    // Not waiting: a listener that accepts nobody is a listener.
+    let probe = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    probe.set_nonblocking(true)?;
+    match probe.connect(&SockAddr::unix(path)?) {
         Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => fs::remove_file(path),
         // Connected, or not allowed to, or too many are waiting: somebody is there.
-        Ok(_) | Err(_) => Err(in_use()),
+        Ok(()) | Err(_) => Err(in_use()),
     }
 }
 
@@ -116,11 +120,18 @@ impl LockFile {
                 .create(true)
                 .truncate(false)
                 .mode(MODE)
+                .custom_flags(OFlags::NOFOLLOW.bits().cast_signed())
                 .open(&path)
                 .map_err(|error| {
                     let text = format!("cannot open the lock file {}: {error}", path.display());
                     io::Error::new(error.kind(), text)
                 })?;
+            let metadata = file.metadata()?;
+            if !metadata.is_file() || metadata.len() > 0 {
+                // Somebody's file, which must not be removed in the end.
+                let text = format!("{} exists and is not a lock file", path.display());
+                return Err(io::Error::new(io::ErrorKind::AlreadyExists, text));
+            }
             match file.try_lock() {
                 Ok(()) => {}
                 Err(fs::TryLockError::WouldBlock) => return Err(in_use()),
@@ -128,8 +139,8 @@ impl LockFile {
             }
             // Whoever held it may have removed it before letting go: then this is a lock on a file
             // that nobody else will find.
-            let locked = Identity::of(&file.metadata()?);
-            let named = fs::metadata(&path).map(|metadata| Identity::of(&metadata));
+            let locked = Identity::of(&metadata);
+            let named = fs::symlink_metadata(&path).map(|metadata| Identity::of(&metadata));
             if named.is_ok_and(|named| named == locked) {
                 return Ok(Self { path, _file: file });
             }

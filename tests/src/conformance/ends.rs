@@ -73,7 +73,7 @@ pub async fn queued_messages_go_out_before_the_goodbye<A: Adapter>(world: World<
     for number in 0..COUNT {
         let mut content = vec![0; 9_000];
         content[..4].copy_from_slice(&number.to_be_bytes());
-        server.broadcast(&Message::binary(content));
+        server.broadcast(&Message::binary(content)).unwrap();
     }
     let stopping = server.clone();
     world.runtime_spawn(async move { stopping.stop().await });
@@ -160,6 +160,61 @@ pub async fn a_lost_server_is_noticed<A: Adapter>(world: World<A>) {
 }
 
 const SESSION: chat_core::Uuid = chat_core::Uuid::from_u128(7);
+
+/// What was lost with a connection is reported by the next flush, once.
+pub async fn lost_messages_are_reported<A: Adapter>(world: World<A>) {
+    let listener = super::raw::RawListener::bind(&world);
+    let endpoint = listener.endpoint();
+    let (leave, told) = std::sync::mpsc::channel();
+    let server = std::thread::spawn(move || {
+        let mut raw = listener.accept();
+        raw.send(
+            FrameKind::SessionInit,
+            Some(SESSION),
+            b"Session established",
+        );
+        raw.expect(FrameKind::SessionAck);
+        raw.expect(FrameKind::Message);
+        told.recv().unwrap();
+    });
+    let builder = world.client().max_outbox(usize::MAX);
+    let client = builder.connect(endpoint).await.unwrap();
+    // More than any socket takes.
+    for _ in 0..300 {
+        client.try_send(Message::binary(vec![4; 100_000])).unwrap();
+    }
+    leave.send(()).unwrap();
+    server.join().unwrap();
+    world.until("the end", || client.closed().is_some()).await;
+    let lost = client.flush().await.unwrap_err().lost;
+    assert!(lost > 0 && lost < 300, "{lost}");
+    assert_eq!(client.flush().await, Ok(()));
+    assert!(matches!(
+        client.recv().await,
+        Some(ClientEvent::Disconnected { lost: reported, .. }) if reported == lost
+    ));
+}
+
+/// An application that receives nothing still learns that the connection is over.
+pub async fn the_end_is_known_without_receiving<A: Adapter>(world: World<A>) {
+    let server = world.serve(Relay).await;
+    let builder = world.client().max_inbox(1);
+    let endpoint = server.endpoints()[0].clone();
+    let client = builder.connect(endpoint).await.unwrap();
+    world
+        .until("a session", || !server.sessions().is_empty())
+        .await;
+    for _ in 0..100 {
+        server.broadcast(&Message::text("unread")).unwrap();
+    }
+    server.stop().await;
+    world.until("the end", || client.closed().is_some()).await;
+    assert!(client.send(Message::text("too late")).await.is_err());
+    for _ in 0..100 {
+        assert_eq!(message(&client).await.as_text(), Some("unread"));
+    }
+    assert_eq!(end(&client).await, shutting_down());
+}
 
 fn quickly() -> Backoff {
     Backoff::new(Duration::from_millis(20), Duration::from_millis(100))

@@ -93,13 +93,14 @@ pub async fn sessions_are_listed_and_found<A: Adapter>(world: World<A>) {
 /// A broadcast of the application's own.
 pub async fn broadcast_counts_its_receivers<A: Adapter>(world: World<A>) {
     let server = world.serve(Relay).await;
-    assert_eq!(server.broadcast(&Message::text("nobody")), 0);
+    assert_eq!(server.broadcast(&Message::text("nobody")), Ok(0));
     let clients = [world.connect(&server).await, world.connect(&server).await];
     world
         .until("two sessions", || server.sessions().len() == 2)
         .await;
     let news = Message::text("news");
-    assert_eq!(server.broadcast(&news), 2);
+    assert_eq!(server.broadcast(&news), Ok(2));
+    assert!(server.broadcast(&Message::text("")).is_err());
     for client in &clients {
         assert_eq!(message(client).await, news);
     }
@@ -180,6 +181,37 @@ async fn ends_its_session_only<A: Adapter>(world: World<A>, order: &str) {
         .until("one session", || server.sessions().len() == 1)
         .await;
     assert_eq!(*ends.lock().unwrap(), [CloseReason::Local { reason }]);
+    server.stop().await;
+}
+
+/// Says goodbye when told to; otherwise answers.
+struct Polite;
+
+impl Handler for Polite {
+    type Data = ();
+
+    async fn message(&self, session: &Session, message: Message) -> Result<(), HandlerError> {
+        if message.as_text() == Some("quit") {
+            session.send(Message::text("bye"))?;
+            session.close("as you wish");
+        } else {
+            session.send(message)?;
+        }
+        Ok(())
+    }
+}
+
+/// What a handler sent before it closed goes out, whatever the next messages make it fail with.
+pub async fn a_closing_handler_keeps_its_last_words<A: Adapter>(world: World<A>) {
+    let server = world.serve(Polite).await;
+    let client = world.connect(&server).await;
+    for text in ["one", "quit", "two", "three"] {
+        client.try_send(Message::text(text)).unwrap();
+    }
+    assert_eq!(message(&client).await.as_text(), Some("one"));
+    assert_eq!(message(&client).await.as_text(), Some("bye"));
+    let reason = "as you wish".into();
+    assert_eq!(end(&client).await, CloseReason::Peer { reason });
     server.stop().await;
 }
 

@@ -167,7 +167,7 @@ pub async fn a_client_that_only_reads_lives<A: Adapter>(world: World<A>) {
     // Many intervals, more than one timeout.
     world.pause(Duration::from_secs(1)).await;
     assert_eq!(client.closed(), None);
-    server.broadcast(&Message::text("news"));
+    server.broadcast(&Message::text("news")).unwrap();
     assert_eq!(message(&client).await.as_text(), Some("news"));
     server.stop().await;
 }

@@ -173,6 +173,24 @@ pub async fn piped_messages_survive_the_goodbye<A: Adapter>(world: World<A>) {
     server.stop().await;
 }
 
+/// Two tasks that wait for one message each get one each.
+pub async fn two_receivers_share<A: Adapter>(world: World<A>) {
+    let server = world.serve(Relay).await;
+    let client = world.connect(&server).await;
+    world
+        .until("a session", || !server.sessions().is_empty())
+        .await;
+    let other = client.clone();
+    let receive = async |client: Client| _ = message(&client).await;
+    let send = async {
+        for _ in 0..2 {
+            server.broadcast(&Message::text("x")).unwrap();
+        }
+    };
+    crate::join(crate::join(receive(client), receive(other)), send).await;
+    server.stop().await;
+}
+
 /// `flush` returns when the socket has taken everything.
 pub async fn flush_waits_for_the_socket<A: Adapter>(world: World<A>) {
     let server = world.serve(Relay).await;

@@ -189,15 +189,17 @@ macro_rules! conformance {
             $crate::conformance!(@tests $adapter, $kind;
                 messages: echo, relay_reaches_everybody, order_is_kept, ten_mebibytes,
                     sizes_around_the_limits, both_peers_only_write, one_byte_at_a_time,
-                    piped_messages_survive_the_goodbye, flush_waits_for_the_socket,
+                    piped_messages_survive_the_goodbye, two_receivers_share, flush_waits_for_the_socket,
                     refused_messages_are_handed_back;
                 handlers: session_has_data, counters_and_times, sessions_are_listed_and_found,
                     broadcast_counts_its_receivers, session_is_closed_with_a_reason,
                     a_failing_handler_ends_its_session_only, a_panicking_handler_ends_its_session_only,
-                    a_waiting_handler_does_not_stop_heartbeats, an_echo_with_the_smallest_outbox;
+                    a_waiting_handler_does_not_stop_heartbeats, an_echo_with_the_smallest_outbox,
+                    a_closing_handler_keeps_its_last_words;
                 ends: graceful_stop_tells_everybody, stop_does_not_wait_for_ever,
                     queued_messages_go_out_before_the_goodbye, stop_is_fast_under_load,
-                    a_client_that_is_dropped_says_goodbye, a_lost_server_is_noticed,
+                    a_client_that_is_dropped_says_goodbye, a_lost_server_is_noticed, lost_messages_are_reported,
+                    the_end_is_known_without_receiving,
                     reconnects_and_goes_on, reconnecting_can_be_closed, no_reconnect_after_a_refused_key;
                 limits: one_more_connection_is_told, a_slow_consumer_is_told_and_closed,
                     a_stalled_reader_does_not_delay_others, an_unread_client_stops_reading;
@@ -209,7 +211,8 @@ macro_rules! conformance {
                 cancel: receiving_can_be_dropped, sending_can_be_dropped, connecting_can_be_dropped,
                     stopping_can_be_dropped, closing_can_be_dropped;
                 sockets: several_endpoints_at_once, a_port_in_use_is_an_error,
-                    a_name_is_resolved, nothing_listens_after_a_failed_bind;
+                    a_name_is_resolved, nothing_listens_after_a_failed_bind,
+                    a_foreign_lock_file_is_left_alone;
             );
         }
     };

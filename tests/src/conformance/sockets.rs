@@ -66,6 +66,21 @@ pub async fn a_name_is_resolved<A: Adapter>(world: World<A>) {
     assert!(world.client().connect(malformed).await.is_err());
 }
 
+/// A file that has the name of the lock but is none is not touched.
+pub async fn a_foreign_lock_file_is_left_alone<A: Adapter>(world: World<A>) {
+    let path = world.dir.path().join("Cargo");
+    let lock = world.dir.path().join("Cargo.lock");
+    std::fs::write(&lock, "somebody's").unwrap();
+    let error = ServerBuilder::with_runtime(world.runtime.clone(), Echo)
+        .listen(Endpoint::unix(&path))
+        .bind()
+        .await
+        .unwrap_err();
+    assert!(error.to_string().contains("not a lock file"), "{error}");
+    assert_eq!(std::fs::read_to_string(&lock).unwrap(), "somebody's");
+    assert!(!path.exists());
+}
+
 /// If one endpoint cannot be had, none is.
 pub async fn nothing_listens_after_a_failed_bind<A: Adapter>(world: World<A>) {
     let good = world.dir.path().join("good.sock");

@@ -28,7 +28,7 @@ impl Capture {
         });
         let capture = Self(Arc::clone(&shared));
         thread::spawn(move || {
-            let mut buffer = [0; 64 * 1024];
+            let mut buffer = vec![0; 64 * 1024];
             loop {
                 // An error, as of a terminal that is gone, is an end too.
                 let count = stream.read(&mut buffer).unwrap_or(0);

@@ -1,0 +1,146 @@
+//! What a client has received, until the application takes it.
+
+use std::collections::VecDeque;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Waker};
+use std::time::Duration;
+
+use event_listener::{Event, IntoNotification};
+use uuid::Uuid;
+
+use crate::message::OVERHEAD;
+use crate::{CloseReason, Message};
+
+/// What a client receives.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ClientEvent {
+    /// A session was established; after the first one, by reconnecting.
+    Connected {
+        /// Its id, new with each connection.
+        session: Uuid,
+    },
+    /// A message came.
+    Message(Message),
+    /// The server reports an error.
+    Error(String),
+    /// The connection is over.
+    Disconnected {
+        /// Why.
+        reason: CloseReason,
+        /// How many messages the socket had not taken whole; without a retry, those still queued
+        /// too. What it had taken may not have arrived either: only an answer of the peer tells.
+        lost: u64,
+        /// When it is tried again. `None`: never, this is the last event.
+        retry_in: Option<Duration>,
+    },
+}
+
+/// The events that wait for the application.
+pub(super) struct Inbox {
+    inner: Mutex<Inner>,
+    arrived: Event,
+    limit: usize,
+}
+
+#[derive(Default)]
+struct Inner {
+    queue: VecDeque<ClientEvent>,
+    bytes: usize,
+    /// No event will follow.
+    done: bool,
+    /// Nobody will receive any more.
+    abandoned: bool,
+    task: Option<Waker>,
+}
+
+impl Inbox {
+    pub(super) fn new(limit: usize) -> Self {
+        Self {
+            inner: Mutex::default(),
+            arrived: Event::new(),
+            limit,
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        // No code panics while it holds the lock halfway through a change.
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether one more event may be pushed; otherwise the task is woken when it may.
+    pub(super) fn poll_room(&self, cx: &Context<'_>) -> bool {
+        let mut inner = self.lock();
+        if inner.queue.is_empty() || inner.bytes < self.limit || inner.abandoned {
+            return true;
+        }
+        inner.task = Some(cx.waker().clone());
+        false
+    }
+
+    pub(super) fn push(&self, mut event: ClientEvent) {
+        let mut inner = self.lock();
+        if inner.abandoned || inner.done {
+            return;
+        }
+        if let ClientEvent::Disconnected { lost, .. } = &mut event
+            && let Some(ClientEvent::Disconnected { lost: before, .. }) = inner.queue.back()
+        {
+            // Attempts that fail while nobody looks: the last one counts.
+            *lost += before;
+            inner.queue.pop_back();
+            inner.bytes -= OVERHEAD;
+        }
+        inner.bytes += cost(&event);
+        inner.queue.push_back(event);
+        drop(inner);
+        self.arrived.notify(1.additional());
+    }
+
+    pub(super) fn finish(&self, event: ClientEvent) {
+        let mut inner = self.lock();
+        inner.bytes += cost(&event);
+        inner.queue.push_back(event);
+        inner.done = true;
+        inner.task = None;
+        drop(inner);
+        self.arrived.notify(usize::MAX);
+    }
+
+    /// What comes from now on is dropped: the connection must not wait for room.
+    pub(super) fn abandon(&self) {
+        let mut inner = self.lock();
+        inner.abandoned = true;
+        if let Some(task) = inner.task.take() {
+            task.wake();
+        }
+    }
+
+    pub(super) async fn recv(&self) -> Option<ClientEvent> {
+        loop {
+            let arrived = self.arrived.listen();
+            {
+                let mut inner = self.lock();
+                if let Some(event) = inner.queue.pop_front() {
+                    inner.bytes -= cost(&event);
+                    if let Some(task) = inner.task.take() {
+                        task.wake();
+                    }
+                    return Some(event);
+                }
+                if inner.done {
+                    return None;
+                }
+            }
+            arrived.await;
+        }
+    }
+}
+
+fn cost(event: &ClientEvent) -> usize {
+    match event {
+        ClientEvent::Message(message) => message.cost(),
+        ClientEvent::Error(text) => text.len() + OVERHEAD,
+        ClientEvent::Connected { .. } | ClientEvent::Disconnected { .. } => OVERHEAD,
+    }
+}

@@ -1,0 +1,179 @@
+//! `chat-cli serve` against clients of an independent peer, in Python.
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use chat_tests::program::peer::{Padding, client, is_there, ok, script};
+use chat_tests::program::{Program, Server, Signal, Transport};
+
+/// Does something with each transport and each padding, at the same time.
+fn everywhere(check: impl Fn(Transport, Padding) + Sync) {
+    thread::scope(|scope| {
+        for transport in Transport::ALL {
+            for padding in Padding::ALL {
+                let check = &check;
+                scope.spawn(move || check(transport, padding));
+            }
+        }
+    });
+}
+
+#[test]
+fn the_vectors_are_what_the_peer_makes_of_them() {
+    if !is_there() {
+        return;
+    }
+    let frames = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../chat-core/tests/vectors/frames.json"
+    );
+    let said = ok(Program::start(script("peer.py").args(["vectors", frames])).finish());
+    assert!(said.contains("75 vectors: "), "{said}");
+}
+
+#[test]
+fn a_peer_that_is_strict_makes_a_good_judge() {
+    if !is_there() {
+        return;
+    }
+    let tested = Program::start(&mut script("selftest.py"))
+        .finish()
+        .expect(0);
+    assert!(tested.stderr.ends_with("OK\n"), "{tested}");
+}
+
+#[test]
+fn clients_get_what_they_ask_for() {
+    if !is_there() {
+        return;
+    }
+    everywhere(|transport, padding| {
+        thread::scope(|scope| {
+            for mode in [&[][..], &["--echo"]] {
+                for scenario in ["burst", "sizes", "heartbeat", "goodbye"] {
+                    scope.spawn(move || {
+                        let server = Server::start(transport, mode);
+                        ok(client(&server, scenario, padding, &[]).finish());
+                        let said = server.stop().stderr;
+                        assert!(
+                            said.contains("reason=Peer { reason: \"Client disconnecting\" }"),
+                            "{said}"
+                        );
+                    });
+                }
+            }
+        });
+    });
+}
+
+#[test]
+fn bad_clients_are_dropped_and_the_others_untouched() {
+    // Who is cut off at once, and who only after the ten seconds that a handshake may take.
+    const QUICK: [&str; 4] = ["wrong-key", "wrong-ack", "garbage", "wrong-session"];
+    const SLOW: [&str; 2] = ["mute", "dribble"];
+    if !is_there() {
+        return;
+    }
+    everywhere(|transport, padding| {
+        let server = Server::start(transport, &[]);
+        let mut guest = server.guest("Ann");
+        let slow = SLOW.map(|scenario| (Instant::now(), client(&server, scenario, padding, &[])));
+        for scenario in QUICK {
+            guest.say(&format!("before {scenario}"));
+            ok(client(&server, scenario, padding, &[]).finish());
+            guest.say(&format!("after {scenario}"));
+        }
+        for (start, peer) in slow {
+            ok(peer.finish());
+            let took = start.elapsed();
+            assert!(
+                took > Duration::from_secs(9),
+                "cut off after {took:?} already"
+            );
+            guest.say("after a slow one");
+        }
+        assert_eq!(
+            guest.leave().text().lines().count(),
+            1 + 2 * QUICK.len() + SLOW.len()
+        );
+        let said = server.stop().stderr;
+        assert_eq!(
+            said.matches("connection ended in the handshake").count(),
+            5,
+            "{said}"
+        );
+        assert_eq!(said.matches("session established").count(), 2, "{said}");
+    });
+}
+
+#[test]
+fn silence_ends_a_session_and_no_other() {
+    if !is_there() {
+        return;
+    }
+    everywhere(|transport, padding| {
+        let server = Server::start(transport, &["--heartbeat", "1s", "--idle-timeout", "4s"]);
+        let mut guest = server.guest("Ann");
+        let silent = client(&server, "silent-hold", padding, &[]);
+        let pinging = client(&server, "hold", padding, &["--ping-interval", "0.3"]);
+        for peer in [&silent, &pinging] {
+            peer.line("established ");
+        }
+        guest.say("before");
+        ok(silent.finish());
+        guest.say("after");
+        server.program().log("reason=Timeout(Idle)");
+        let said = server.stop().stderr;
+        assert_eq!(said.matches("reason=Timeout(Idle)").count(), 1, "{said}");
+        ok(pinging.finish());
+        guest.wait().fails(69, &["Server shutting down"]);
+    });
+}
+
+#[test]
+fn twenty_clients_are_told_of_the_shutdown() {
+    const GRACE: Duration = Duration::from_secs(20);
+    if !is_there() {
+        return;
+    }
+    everywhere(|transport, padding| {
+        let server = Server::start(transport, &["--grace", "20s"]);
+        let many = client(&server, "many", padding, &["--count", "20"]);
+        many.line("established 20");
+        let start = Instant::now();
+        server.program().signal(Signal::INT);
+        let stopped = server.wait().expect(0);
+        assert!(start.elapsed() < GRACE, "{stopped}");
+        ok(many.finish());
+    });
+}
+
+#[test]
+fn a_key_of_ones_own_is_the_same_for_both() {
+    if !is_there() {
+        return;
+    }
+    let folder = tempfile::tempdir().expect("a folder can be made");
+    let key = folder.path().join("key");
+    let key = key.to_str().expect("the path is text");
+    Program::run(["keygen", key], b"").expect(0);
+    let server = Server::start(Transport::Tcp, &["--key-file", key]);
+    ok(client(&server, "burst", Padding::Full, &["--key-file", key]).finish());
+    let refused = client(&server, "burst", Padding::Full, &[])
+        .finish()
+        .expect(1);
+    assert!(refused.stderr.contains("failed: hmac"), "{refused}");
+}
+
+#[test]
+fn large_messages_go_both_ways_at_once() {
+    if !is_there() {
+        return;
+    }
+    for transport in Transport::ALL {
+        let server = Server::start(transport, &[]);
+        // More than all buffers on the way hold.
+        let size = ["--count", "60", "--size", "1000000"];
+        ok(client(&server, "burst", Padding::None, &size).finish());
+    }
+}

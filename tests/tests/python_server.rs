@@ -1,0 +1,186 @@
+//! `chat-cli connect` against servers of an independent peer, in Python.
+
+use std::thread;
+
+use chat_tests::program::peer::{Padding, PeerServer, is_there};
+use chat_tests::program::terminal::Terminal;
+use chat_tests::program::{Finished, Transport, lines};
+
+/// Does something with each transport and each padding, at the same time.
+fn everywhere(check: impl Fn(Transport, Padding) + Sync) {
+    if !is_there() {
+        return;
+    }
+    thread::scope(|scope| {
+        for transport in Transport::ALL {
+            for padding in Padding::ALL {
+                let check = &check;
+                scope.spawn(move || check(transport, padding));
+            }
+        }
+    });
+}
+
+/// Sends a file with these lines to a server that does this; returns what both say.
+fn send(
+    transport: Transport,
+    padding: Padding,
+    scenario: &[&str],
+    options: &[&str],
+    text: &str,
+) -> (Finished, String) {
+    let server = PeerServer::start(transport, scenario[0], padding, &scenario[1..]);
+    let folder = tempfile::tempdir().expect("a folder can be made");
+    let file = folder.path().join("lines");
+    std::fs::write(&file, text).expect("a file can be written");
+    let file = file.to_str().expect("the path is text");
+    let client = server.client(&[&["--file", file], options].concat());
+    (client.finish(), server.ok())
+}
+
+#[test]
+fn echoed_lines_come_back() {
+    const SIZES: [usize; 6] = [1, 8191, 8192, 8193, 102_400, 10_485_760];
+    let short = lines(200, |number| format!("line {number}\n"));
+    let long: String = SIZES.iter().map(|size| "x".repeat(*size) + "\n").collect();
+    everywhere(|transport, padding| {
+        for (text, count) in [(&short, 200), (&long, SIZES.len())] {
+            let (sent, said) = send(transport, padding, &["echo"], &["--wait", "30s"], text);
+            let sent = sent.expect(0);
+            assert!(sent.stdout == text.as_bytes(), "{sent}");
+            let goodbye = "1 disconnects 'Client disconnecting'";
+            assert!(
+                said.contains(&format!("{count} messages")) && said.contains(goodbye),
+                "{said}"
+            );
+        }
+    });
+}
+
+#[test]
+fn what_a_server_sends_by_itself_is_printed_too() {
+    everywhere(|transport, padding| {
+        let (sent, said) = send(transport, padding, &["burst-out"], &[], "one\ntwo\n");
+        let burst = lines(200, |number| format!("line {number:04}\n"));
+        let sent = sent.expect(0);
+        assert_eq!(sent.text(), burst + "one\ntwo\n", "{said}");
+    });
+}
+
+#[test]
+fn each_way_to_fail_has_its_message_and_its_code() {
+    let cases: &[(&[&str], i32, &[&str])] = &[
+        (
+            &["close-in-handshake"],
+            76,
+            &["closed the connection during the handshake; is it a chat server?"],
+        ),
+        (&["http"], 76, &["not a chat frame", "is it a chat server?"]),
+        (
+            &["garbage"],
+            76,
+            &["unsupported protocol version", "is it a chat server?"],
+        ),
+        (
+            &["silent"],
+            124,
+            &["timed out: the handshake was not done in time"],
+        ),
+        (
+            &["wrong-key"],
+            77,
+            &["the server holds another key; give the same --key-file to both sides"],
+        ),
+        (
+            &["refuse"],
+            69,
+            &["refused by the server: The server is full"],
+        ),
+        (
+            &["refuse", "--text", "go\n\x1b[31maway"],
+            69,
+            &["refused by the server: go␊␛[31maway"],
+        ),
+        (&["drop"], 74, &[" of 3 messages did not come back: "]),
+        (
+            &["no-echo"],
+            124,
+            &["3 of 3 messages did not come back: none came back for 1s"],
+        ),
+        (&["error"], 74, &["the peer ended without a goodbye"]),
+    ];
+    everywhere(|transport, padding| {
+        thread::scope(|scope| {
+            for (scenario, code, texts) in cases {
+                scope.spawn(move || {
+                    let lines = "one\ntwo\nthree\n";
+                    let (failed, _) = send(transport, padding, scenario, &["--wait", "1s"], lines);
+                    let failed = failed.fails(*code, texts);
+                    let lines = if scenario[0] == "error" { 2 } else { 1 };
+                    assert_eq!(failed.stderr.lines().count(), lines, "{failed}");
+                });
+            }
+        });
+    });
+}
+
+#[test]
+fn what_a_server_reports_is_said_in_one_line() {
+    everywhere(|transport, padding| {
+        let scenario = ["error", "--text", "no\n\x1b[31msuch\u{9b}2J room"];
+        let (failed, _) = send(transport, padding, &scenario, &[], "one\n");
+        let first = failed.stderr.lines().next();
+        let reported = "chat-cli: the server reports: no␊␛[31msuch\u{fffd}2J room";
+        assert_eq!(first, Some(reported), "{failed}");
+    });
+}
+
+#[test]
+fn the_end_of_the_server_is_told() {
+    everywhere(|transport, padding| {
+        let server = PeerServer::start(transport, "shutdown", padding, &[]);
+        let mut client = server.client(&["--file", "-"]);
+        client.write("one\n");
+        client.line("one");
+        client
+            .wait()
+            .fails(69, &["closed by the peer: Server shutting down"]);
+        server.ok();
+    });
+}
+
+#[test]
+fn a_terminal_is_not_steered_by_a_server() {
+    everywhere(|transport, padding| {
+        let server = PeerServer::start(transport, "ansi", padding, &[]);
+        let mut terminal = Terminal::chat(["connect"].iter().chain(&server.address()));
+        terminal.until("the message", |rows| {
+            rows.iter().any(|row| row.starts_with("< ␛[31mred␛[0m␇"))
+        });
+        terminal.press("/quit\r");
+        assert_eq!(terminal.wait().0, 0, "{terminal}");
+        server.ok();
+
+        let text = "no\n> such\x1b[2J";
+        for (scenario, row) in [
+            ("error", "* the server reports: no␊> such␛[2J"),
+            ("shutdown", "chat-cli: closed by the peer: no␊> such␛[2J"),
+            ("refuse", "chat-cli: refused by the server: no␊> such␛[2J"),
+        ] {
+            let server = PeerServer::start(transport, scenario, padding, &["--text", text]);
+            let mut terminal = Terminal::chat(["connect"].iter().chain(&server.address()));
+            terminal.row(row);
+            let (code, _) = terminal.wait();
+            assert_eq!(
+                code,
+                if scenario == "error" { 74 } else { 69 },
+                "{terminal}"
+            );
+            assert!(
+                !terminal.bytes().windows(4).any(|part| part == b"\x1b[2J"),
+                "{terminal}"
+            );
+            server.ok();
+        }
+    });
+}
