@@ -11,7 +11,7 @@ use chat_core::{Config, Connection, Event, Instant, Message, Role, Uuid};
 use mio::net::{TcpListener, TcpStream};
 use mio::{Events, Interest, Poll, Token};
 
-const CLIENTS: u64 = 120;
+const CLIENTS: u64 = 300;
 const QUESTIONS: u64 = 10;
 const LISTENER: Token = Token(usize::MAX);
 
@@ -35,17 +35,20 @@ fn main() -> io::Result<()> {
 
     // Clients and the server's ends alike; the place of each is its token.
     let mut peers: Vec<Peer> = Vec::new();
-    for _ in 0..CLIENTS {
-        let connection = Connection::client(Arc::clone(&config), now());
-        add(&poll, &mut peers, connection, TcpStream::connect(address)?)?;
-    }
-    let mut accepted = 0;
-    while accepted < CLIENTS || peers.iter().any(|peer| peer.socket.is_some()) {
+    let mut clients = 0;
+    while clients < CLIENTS || peers.iter().any(|peer| peer.socket.is_some()) {
+        // A few at a time: a listening socket holds no more than 128 that were not accepted.
+        for _ in clients..CLIENTS.min(clients + 50) {
+            let connection = Connection::client(Arc::clone(&config), now());
+            add(&poll, &mut peers, connection, TcpStream::connect(address)?)?;
+            clients += 1;
+        }
         // Wait for a socket, or for the first deadline of all.
-        let deadlines = peers
-            .iter()
-            .filter_map(|peer| peer.connection.poll_timeout());
-        poll.poll(&mut events, deadlines.min().map(|due| due - now()))?;
+        let deadlines = peers.iter().map(|peer| peer.connection.poll_timeout());
+        poll.poll(
+            &mut events,
+            deadlines.flatten().min().map(|due| due - now()),
+        )?;
         for event in &events {
             if event.token() != LISTENER {
                 work(&mut peers[event.token().0], now());
@@ -53,18 +56,14 @@ fn main() -> io::Result<()> {
             }
             while let Ok((socket, _)) = listener.accept() {
                 // A real server takes a random id: nobody should be able to guess it.
-                let id = Uuid::from_u128(accepted.into());
+                let id = Uuid::from_u128(peers.len() as u128);
                 let connection = Connection::server(Arc::clone(&config), id, now());
                 add(&poll, &mut peers, connection, socket)?;
-                accepted += 1;
             }
         }
         for peer in &mut peers {
-            if peer
-                .connection
-                .poll_timeout()
-                .is_some_and(|due| due <= now())
-            {
+            let due = peer.connection.poll_timeout();
+            if due.is_some_and(|due| due <= now()) {
                 peer.connection.handle_timeout(now());
                 work(peer, now());
             }
