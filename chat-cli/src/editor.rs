@@ -62,11 +62,6 @@ impl Editor {
     /// Shows `greeting` and starts to read, until someone wants to leave.
     pub(crate) fn start(greeting: &str) -> Result<Self, Failure> {
         let mode = tcgetattr(io::stdin()).map_err(|error| unusable(&error))?;
-        // Between two lines it is the terminal's mode that counts, and what is typed then would be
-        // shown twice: by the terminal, and with the prompt.
-        let mut silent = mode.clone();
-        silent.local_modes.remove(LocalModes::ECHO);
-        tcsetattr(io::stdin(), OptionalActions::Now, &silent).map_err(|error| unusable(&error))?;
         let mut editor = DefaultEditor::new().map_err(|error| unusable(&error))?;
         let mut printer = editor
             .create_external_printer()
@@ -74,6 +69,11 @@ impl Editor {
         printer
             .print(format!("{greeting}\n"))
             .map_err(|error| unusable(&error))?;
+        // Between two lines it is the terminal's mode that counts, and what is typed then would be
+        // shown twice: by the terminal, and with the prompt.
+        let mut silent = mode.clone();
+        silent.local_modes.remove(LocalModes::ECHO);
+        tcsetattr(io::stdin(), OptionalActions::Now, &silent).map_err(|error| unusable(&error))?;
         let (lines, typed) = mpsc::unbounded_channel();
         let (texts, mut waiting) = mpsc::channel::<String>(WAITING);
         let (leaving, left) = mpsc::channel(1);

@@ -1,7 +1,7 @@
 //! Hundreds of connections in one thread, on the operating system's readiness events (`mio`).
 //!
-//! A server that echoes and 300 clients that ask it ten questions each, all in this thread. Run it
-//! with `cargo run -p chat-core --example readiness`.
+//! A server that echoes and 300 clients that ask it ten questions each, all in this thread:
+//! `cargo run -p chat-core --example readiness`
 
 use std::io::{self, ErrorKind, IoSlice, Read, Write};
 use std::net::Shutdown;
@@ -83,9 +83,9 @@ fn add(
     connection: Connection,
     mut socket: TcpStream,
 ) -> io::Result<()> {
-    let interest = Interest::READABLE | Interest::WRITABLE;
+    let both = Interest::READABLE | Interest::WRITABLE;
     poll.registry()
-        .register(&mut socket, Token(peers.len()), interest)?;
+        .register(&mut socket, Token(peers.len()), both)?;
     peers.push(Peer {
         connection,
         socket: Some(socket),

@@ -5,6 +5,7 @@ use std::task::Poll;
 
 pub mod conformance;
 pub mod dribble;
+pub mod pairs;
 pub mod program;
 
 /// Runs two futures in turns, until both are done.

@@ -37,3 +37,9 @@ impl Adapter for OnSmol {
 chat_tests::conformance!(on_tokio, OnTokio);
 chat_tests::conformance!(on_async_std, OnAsyncStd);
 chat_tests::conformance!(on_smol, OnSmol);
+
+mod pairs {
+    use super::{OnAsyncStd, OnSmol, OnTokio};
+
+    chat_tests::pairs!(tokio: OnTokio, async_std: OnAsyncStd, smol: OnSmol);
+}
