@@ -12,20 +12,15 @@ use async_std::task;
 use chat_core::Instant;
 use chat_core::driver::Peer;
 use chat_core::driver::futures_io::FuturesIo;
-use chat_core::driver::rt::{Listener, Runtime, Sleep};
+use chat_core::driver::rt::{Clock, Listener, Runtime, Sleep};
 
 /// The async-std runtime, as the driver sees it.
 #[derive(Clone, Copy, Debug)]
-pub struct AsyncStd {
-    epoch: std::time::Instant,
-}
+pub struct AsyncStd(Clock);
 
 impl Default for AsyncStd {
-    /// The runtime; its clock begins now.
     fn default() -> Self {
-        Self {
-            epoch: std::time::Instant::now(),
-        }
+        Self(Clock::start())
     }
 }
 
@@ -37,12 +32,12 @@ impl Runtime for AsyncStd {
     type Sleep = Alarm;
 
     fn now(&self) -> Instant {
-        Instant::EPOCH + self.epoch.elapsed()
+        self.0.now()
     }
 
     fn sleep(&self) -> Alarm {
         Alarm {
-            runtime: *self,
+            clock: self.0,
             deadline: None,
             sleep: Box::pin(std::future::pending()),
         }
@@ -111,7 +106,7 @@ impl Listener for UnixAccept {
 
 /// A timer.
 pub struct Alarm {
-    runtime: AsyncStd,
+    clock: Clock,
     deadline: Option<Instant>,
     sleep: Pin<Box<dyn Future<Output = ()> + Send>>,
 }
@@ -120,7 +115,7 @@ impl Sleep for Alarm {
     fn poll_until(&mut self, cx: &mut Context<'_>, deadline: Instant) -> Poll<()> {
         if self.deadline.replace(deadline) != Some(deadline) {
             // async-std's timer cannot be set again.
-            self.sleep = Box::pin(task::sleep(deadline - self.runtime.now()));
+            self.sleep = Box::pin(task::sleep(deadline - self.clock.now()));
         }
         self.sleep.as_mut().poll(cx)
     }

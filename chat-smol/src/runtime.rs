@@ -6,26 +6,20 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::pin::Pin;
 use std::task::{Context, Poll};
-use std::time::Duration;
 
 use chat_core::Instant;
 use chat_core::driver::Peer;
 use chat_core::driver::futures_io::FuturesIo;
-use chat_core::driver::rt::{Listener, Runtime, Sleep};
+use chat_core::driver::rt::{Clock, Listener, Runtime, Sleep};
 use smol::{Async, Timer};
 
 /// The smol runtime, as the driver sees it.
 #[derive(Clone, Copy, Debug)]
-pub struct Smol {
-    epoch: std::time::Instant,
-}
+pub struct Smol(Clock);
 
 impl Default for Smol {
-    /// The runtime; its clock begins now.
     fn default() -> Self {
-        Self {
-            epoch: std::time::Instant::now(),
-        }
+        Self(Clock::start())
     }
 }
 
@@ -39,12 +33,12 @@ impl Runtime for Smol {
     type Sleep = Alarm;
 
     fn now(&self) -> Instant {
-        Instant::EPOCH + self.epoch.elapsed()
+        self.0.now()
     }
 
     fn sleep(&self) -> Alarm {
         Alarm {
-            epoch: self.epoch,
+            clock: self.0,
             deadline: None,
             timer: Timer::never(),
         }
@@ -112,7 +106,7 @@ impl Listener for Accept<UnixListener> {
 
 /// A timer.
 pub struct Alarm {
-    epoch: std::time::Instant,
+    clock: Clock,
     deadline: Option<Instant>,
     timer: Timer,
 }
@@ -120,8 +114,7 @@ pub struct Alarm {
 impl Sleep for Alarm {
     fn poll_until(&mut self, cx: &mut Context<'_>, deadline: Instant) -> Poll<()> {
         if self.deadline.replace(deadline) != Some(deadline) {
-            let after = Duration::from_nanos(deadline.as_nanos());
-            self.timer.set_at(self.epoch + after);
+            self.timer.set_at(self.clock.at(deadline));
         }
         Pin::new(&mut self.timer).poll(cx).map(|_| ())
     }

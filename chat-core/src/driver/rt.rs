@@ -1,9 +1,48 @@
-//! What the driver needs from a runtime.
+//! How to write an adapter: what the driver needs from a runtime.
+//!
+//! An adapter implements [`Runtime`] for a type of its own, with the streams, listeners and timers
+//! of its runtime under it; re-exports [`prelude`](super::prelude); and names the builders:
+//!
+//! ```ignore
+//! pub use chat_core::driver::prelude::*;
+//!
+//! pub type ServerBuilder<H> = chat_core::driver::ServerBuilder<MyRuntime, H>;
+//! pub type ClientBuilder = chat_core::driver::ClientBuilder<MyRuntime>;
+//! ```
+//!
+//! That is all: the loop, the server, the client and the sessions are the driver's. If the runtime's
+//! streams implement the traits of `futures-io`, `FuturesIo` (feature `futures-io`) makes them a
+//! [`Stream`]. The crates `chat-tokio` and `chat-smol` are examples of the two ways.
+//!
+//! # What each method has to keep
+//!
+//! | method | contract |
+//! |---|---|
+//! | [`Runtime::now`] | never runs backwards; the clock that [`Sleep`] goes by; cheap, for it is read at every turn of every connection |
+//! | [`Runtime::spawn`] | runs the future to its end though nobody holds a handle to it; a panic in it stays in it |
+//! | [`Runtime::resolve`] | names and literals, with a port; does not block the executor; an error, not a panic, for nonsense |
+//! | [`Runtime::connect_tcp`], [`Runtime::connect_unix`] | dropping the future gives the attempt up; `TCP_NODELAY` is set |
+//! | [`Runtime::tcp_listener`], [`Runtime::unix_listener`] | take over a socket that is bound, listening and non-blocking already |
+//! | [`Listener::accept`] | cancel-safe; an error says whether the next call may succeed, by its kind: a connection that was reset before it was accepted is no error of the listener; `TCP_NODELAY` is set |
+//! | [`Stream::poll_read`] | 0 is the end; after an error it may be called again |
+//! | [`Stream::poll_write`] | one system call for all slices where there is one (peers that negotiated nothing want a frame in one write, PROTOCOL.md §6); may take less than all |
+//! | [`Stream::poll_shutdown`] | a real half-close, which the peer reads as the end while it still can write: `shutdown(SHUT_WR)`. A method called `close` often only flushes |
+//! | dropping a [`Stream`] | closes the socket |
+//! | [`Sleep::poll_until`] | ready at or after the deadline, never before; the deadline may change with each call |
+//!
+//! Every `poll_*` that returns `Pending` has arranged for the task to be woken. One task polls
+//! reading, writing and the timer of a connection, so each needs a waker of its own.
+//!
+//! # How to test one
+//!
+//! The member `tests` of the repository has a conformance suite, generic over an adapter, which runs
+//! on TCP and on Unix sockets: `chat_tests::conformance` says how to instantiate it.
 
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use super::Peer;
 use crate::Instant;
@@ -93,6 +132,31 @@ pub trait Sleep: Send + 'static {
     /// Ready once the runtime's clock has reached `deadline`. Each call may name another deadline;
     /// the last one counts.
     fn poll_until(&mut self, cx: &mut Context<'_>, deadline: Instant) -> Poll<()>;
+}
+
+/// The clock of the standard library, for runtimes that have no other.
+#[derive(Clone, Copy, Debug)]
+pub struct Clock(std::time::Instant);
+
+impl Clock {
+    /// A clock that begins now.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the driver is what brings time to the core"
+    )]
+    pub fn start() -> Self {
+        Self(std::time::Instant::now())
+    }
+
+    /// The time since it began.
+    pub fn now(&self) -> Instant {
+        Instant::EPOCH + self.0.elapsed()
+    }
+
+    /// A time of this clock as the standard library has it.
+    pub fn at(&self, time: Instant) -> std::time::Instant {
+        self.0 + Duration::from_nanos(time.as_nanos())
+    }
 }
 
 /// A socket of either kind: what the driver works on.

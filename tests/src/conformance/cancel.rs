@@ -121,9 +121,7 @@ pub async fn connecting_can_be_dropped<A: Adapter>(world: World<A>) {
 pub async fn stopping_can_be_dropped<A: Adapter>(world: World<A>) {
     let server = world.serve(Relay).await;
     let client = world.connect(&server).await;
-    world
-        .until("a session", || !server.sessions().is_empty())
-        .await;
+    world.session(&server).await;
     let _ = once(server.stop()).await;
     assert!(matches!(end(&client).await, CloseReason::Peer { .. }));
     server.stopped().await;
@@ -133,10 +131,7 @@ pub async fn stopping_can_be_dropped<A: Adapter>(world: World<A>) {
 pub async fn closing_can_be_dropped<A: Adapter>(world: World<A>) {
     let server = world.serve(Relay).await;
     let client = world.connect(&server).await;
-    world
-        .until("a session", || !server.sessions().is_empty())
-        .await;
-    let session = server.sessions().remove(0);
+    let session = world.session(&server).await;
     for _ in 0..20 {
         client.send(Message::text("last words")).await.unwrap();
         let _ = once(client.flush()).await;

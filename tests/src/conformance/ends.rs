@@ -51,9 +51,7 @@ pub async fn stop_does_not_wait_for_ever<A: Adapter>(world: World<A>) {
     let server = world.server(Relay).grace(grace).bind().await.unwrap();
     let mut stubborn = Raw::connect(&server.endpoints()[0]);
     stubborn.establish();
-    world
-        .until("a session", || !server.sessions().is_empty())
-        .await;
+    world.session(&server).await;
     let start = Instant::now();
     server.stop().await;
     assert!(start.elapsed() >= grace);
@@ -67,9 +65,7 @@ pub async fn queued_messages_go_out_before_the_goodbye<A: Adapter>(world: World<
     let server = world.serve(Relay).await;
     let mut client = Raw::connect(&server.endpoints()[0]);
     client.establish();
-    world
-        .until("a session", || !server.sessions().is_empty())
-        .await;
+    world.session(&server).await;
     for number in 0..COUNT {
         let mut content = vec![0; 9_000];
         content[..4].copy_from_slice(&number.to_be_bytes());
@@ -118,10 +114,7 @@ pub async fn stop_is_fast_under_load<A: Adapter>(world: World<A>) {
 pub async fn a_client_that_is_dropped_says_goodbye<A: Adapter>(world: World<A>) {
     let server = world.serve(Relay).await;
     let client = world.connect(&server).await;
-    world
-        .until("a session", || !server.sessions().is_empty())
-        .await;
-    let session = server.sessions().remove(0);
+    let session = world.session(&server).await;
     for _ in 0..100 {
         client.try_send(Message::text("last words")).unwrap();
     }
@@ -201,9 +194,7 @@ pub async fn the_end_is_known_without_receiving<A: Adapter>(world: World<A>) {
     let builder = world.client().max_inbox(1);
     let endpoint = server.endpoints()[0].clone();
     let client = builder.connect(endpoint).await.unwrap();
-    world
-        .until("a session", || !server.sessions().is_empty())
-        .await;
+    world.session(&server).await;
     for _ in 0..100 {
         server.broadcast(&Message::text("unread")).unwrap();
     }
@@ -230,9 +221,7 @@ pub async fn reconnects_and_goes_on<A: Adapter>(world: World<A>) {
         .connect(endpoint.clone())
         .await
         .unwrap();
-    world
-        .until("a session", || !first.sessions().is_empty())
-        .await;
+    world.session(&first).await;
     first.stop().await;
     let Some(ClientEvent::Disconnected {
         reason,

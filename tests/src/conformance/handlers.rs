@@ -77,9 +77,7 @@ pub async fn counters_and_times<A: Adapter>(world: World<A>) {
 pub async fn sessions_are_listed_and_found<A: Adapter>(world: World<A>) {
     let server = world.serve(Relay).await;
     let client = world.connect(&server).await;
-    world
-        .until("a session", || !server.sessions().is_empty())
-        .await;
+    world.session(&server).await;
     let id = server.sessions()[0].id();
     assert_eq!(server.session(id).unwrap().id(), id);
     client.close("done").await;
@@ -111,10 +109,7 @@ pub async fn broadcast_counts_its_receivers<A: Adapter>(world: World<A>) {
 pub async fn session_is_closed_with_a_reason<A: Adapter>(world: World<A>) {
     let server = world.serve(Echo).await;
     let one = world.connect(&server).await;
-    world
-        .until("a session", || !server.sessions().is_empty())
-        .await;
-    let session = server.sessions().remove(0);
+    let session = world.session(&server).await;
     let two = world.connect(&server).await;
     session.close("for you");
     let expected = CloseReason::Peer {

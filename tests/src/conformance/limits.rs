@@ -123,10 +123,7 @@ pub async fn an_unread_client_stops_reading<A: Adapter>(world: World<A>) {
         .connect(server.endpoints()[0].clone())
         .await
         .unwrap();
-    world
-        .until("a session", || !server.sessions().is_empty())
-        .await;
-    let session = server.sessions().remove(0);
+    let session = world.session(&server).await;
     let mut sent = 0;
     while session.send(Message::binary(vec![6; SIZE])).is_ok() {
         sent += 1;

@@ -115,10 +115,7 @@ pub async fn both_peers_only_write<A: Adapter>(world: World<A>) {
         .connect(server.endpoints()[0].clone())
         .await
         .unwrap();
-    world
-        .until("a session", || !server.sessions().is_empty())
-        .await;
-    let session = server.sessions().remove(0);
+    let session = world.session(&server).await;
     for _ in 0..COUNT {
         session.send(Message::binary(vec![1; SIZE])).unwrap();
         client.try_send(Message::binary(vec![2; SIZE])).unwrap();
@@ -155,10 +152,7 @@ pub async fn piped_messages_survive_the_goodbye<A: Adapter>(world: World<A>) {
     const COUNT: u64 = 10_000;
     let server = world.serve(Relay).await;
     let client = world.connect(&server).await;
-    world
-        .until("a session", || !server.sessions().is_empty())
-        .await;
-    let session = server.sessions().remove(0);
+    let session = world.session(&server).await;
     for number in 0..COUNT {
         client
             .send(Message::text(number.to_string()))
@@ -177,9 +171,7 @@ pub async fn piped_messages_survive_the_goodbye<A: Adapter>(world: World<A>) {
 pub async fn two_receivers_share<A: Adapter>(world: World<A>) {
     let server = world.serve(Relay).await;
     let client = world.connect(&server).await;
-    world
-        .until("a session", || !server.sessions().is_empty())
-        .await;
+    world.session(&server).await;
     let other = client.clone();
     let receive = async |client: Client| _ = message(&client).await;
     let send = async {

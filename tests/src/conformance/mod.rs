@@ -33,7 +33,7 @@ use std::time::{Duration, Instant};
 
 use chat_core::driver::rt::Runtime;
 use chat_core::driver::{
-    Client, ClientBuilder, ClientEvent, Endpoint, Handler, Server, ServerBuilder,
+    Client, ClientBuilder, ClientEvent, Endpoint, Handler, Server, ServerBuilder, Session,
 };
 use chat_core::{CloseReason, Message};
 use tempfile::TempDir;
@@ -125,6 +125,13 @@ impl<A: Adapter> World<A> {
     pub async fn connect<D>(&self, server: &Server<D>) -> Client {
         let endpoint = server.endpoints()[0].clone();
         self.client().connect(endpoint).await.expect("it connects")
+    }
+
+    /// Waits until the server has a session; returns one.
+    pub async fn session<D>(&self, server: &Server<D>) -> Session<D> {
+        self.until("a session", || !server.sessions().is_empty())
+            .await;
+        server.sessions().remove(0)
     }
 
     /// Runs a future in the background.
