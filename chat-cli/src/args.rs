@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use chat_tokio::{Config, Endpoint};
-use clap::{ArgAction, Parser, Subcommand};
+use clap::{ArgAction, Parser, Subcommand, ValueEnum};
 
 use crate::exit::Failure;
 use crate::keys;
@@ -150,12 +150,25 @@ impl Connect {
     }
 }
 
+/// What can carry the connections; signals and the terminal are always tokio's.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum Runtime {
+    Tokio,
+    #[cfg(feature = "async-std")]
+    AsyncStd,
+    #[cfg(feature = "smol")]
+    Smol,
+}
+
 /// What both sides can be told.
 #[derive(clap::Args)]
 pub(crate) struct Common {
     /// The file whose bytes are the shared key; see keygen [default: a public key]
     #[arg(long, value_name = "PATH")]
     pub(crate) key_file: Option<PathBuf>,
+    /// What carries the connections; "cargo run --features async-std,smol" builds the others in
+    #[arg(long, value_name = "NAME", default_value = "tokio")]
+    pub(crate) runtime: Runtime,
     /// Ask the other end for a sign of life this often; 0s never
     #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = humantime::parse_duration)]
     heartbeat: Duration,

@@ -2,9 +2,10 @@
 
 use std::io::{self, IsTerminal};
 
-use chat_tokio::{Backoff, Client, ClientBuilder};
+use chat_core::driver::{Client, ClientBuilder, ConnectError, rt};
+use chat_core::{Backoff, Config};
 
-use crate::args::Connect;
+use crate::args::{Connect, Runtime};
 use crate::editor::Editor;
 use crate::exit::Failure;
 use crate::lines::Source;
@@ -37,12 +38,26 @@ async fn open(args: &Connect) -> Result<(Option<Source>, Client), Failure> {
         None if is_terminal() => None,
         None => Some(Source::stdin()),
     };
-    let mut builder = ClientBuilder::new().config(args.common.config()?);
+    let config = args.common.config()?;
+    let connected = match args.common.runtime {
+        Runtime::Tokio => connect::<chat_tokio::Tokio>(args, config).await,
+        #[cfg(feature = "async-std")]
+        Runtime::AsyncStd => connect::<chat_async_std::AsyncStd>(args, config).await,
+        #[cfg(feature = "smol")]
+        Runtime::Smol => connect::<chat_smol::Smol>(args, config).await,
+    };
+    Ok((source, connected.map_err(|error| Failure::connect(&error))?))
+}
+
+async fn connect<R: rt::Runtime + Default>(
+    args: &Connect,
+    config: Config,
+) -> Result<Client, ConnectError> {
+    let mut builder = ClientBuilder::<R>::new().config(config);
     if args.reconnect {
         builder = builder.reconnect(Backoff::default());
     }
-    let connected = builder.connect(args.endpoint()).await;
-    Ok((source, connected.map_err(|error| Failure::connect(&error))?))
+    builder.connect(args.endpoint()).await
 }
 
 fn is_terminal() -> bool {

@@ -4,7 +4,7 @@ use std::collections::{HashMap, VecDeque};
 use std::io::{self, IsTerminal, Write};
 use std::time::Duration;
 
-use chat_tokio::{Client, ClientEvent, ContentType, Message, SendError};
+use chat_tokio::{Client, ClientEvent, ContentType, Message, SendError, Stats};
 use tokio::sync::mpsc::Receiver;
 use tokio::time::Instant;
 
@@ -98,8 +98,8 @@ pub(crate) async fn run(
                 None => break Err(Failure::io("the connection is over")),
             },
             () = tokio::time::sleep_until(deadline), if !offline && !pending.returned() => {
-                // As long as ours still go out, theirs may be late.
-                if !pending.is_moving(client.stats().messages_sent) {
+                // Over a slow line a message takes longer than an answer.
+                if !pending.is_moving(client.stats()) {
                     break Err(pending.explain(Failure::timeout(format!("none came back for {wait:?}"))));
                 }
                 deadline = Instant::now() + wait;
@@ -121,7 +121,8 @@ struct Pending {
     away_bytes: usize,
     away_count: u64,
     sent: u64,
-    left: u64,
+    /// What had gone over the connection when that was last asked for.
+    stats: Stats,
 }
 
 impl Pending {
@@ -180,11 +181,29 @@ impl Pending {
         self.away_count == 0
     }
 
-    /// Whether the socket has taken messages since the last call.
-    fn is_moving(&mut self, left: u64) -> bool {
-        let moving = left > self.left;
-        self.left = left;
-        moving
+    /// Whether the connection has moved since the last call: a message of ours that left whole, or
+    /// more bytes, either way, than small frames explain. Heartbeats come from a deaf server too.
+    fn is_moving(&mut self, now: Stats) -> bool {
+        const SMALL_FRAME: u64 = 2048;
+        const PART: u64 = 16 * 1024;
+        let before = std::mem::replace(&mut self.stats, now);
+        let part = |bytes: u64, bytes_before, frames: u64, frames_before| {
+            let frames = frames.saturating_sub(frames_before);
+            bytes.saturating_sub(bytes_before) > PART + frames * SMALL_FRAME
+        };
+        now.messages_sent != before.messages_sent
+            || part(
+                now.bytes_sent,
+                before.bytes_sent,
+                now.frames_sent,
+                before.frames_sent,
+            )
+            || part(
+                now.bytes_received,
+                before.bytes_received,
+                now.frames_received,
+                before.frames_received,
+            )
     }
 
     /// Adds to a failure what it means for the messages.

@@ -123,8 +123,8 @@ mod tests {
             format!("< {}\n  < two", "1".repeat(18))
         );
         assert_eq!(
-            show(&Message::text("世界\t< two"), 10),
-            "< 世界\n  \t\n  < two"
+            show(&Message::text("世界\t12< two"), 10),
+            "< 世界\t12\n  < two"
         );
         assert_eq!(show(&Message::text("one two three"), 0), "< one two three");
     }

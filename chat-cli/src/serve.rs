@@ -2,9 +2,10 @@
 
 use std::io::{self, Write};
 
-use chat_tokio::{Config, Echo, Endpoint, Handler, Relay, Server, ServerBuilder};
+use chat_core::Config;
+use chat_core::driver::{Echo, Endpoint, Handler, Relay, Server, ServerBuilder, rt};
 
-use crate::args::Serve;
+use crate::args::{Runtime, Serve};
 use crate::exit::Failure;
 use crate::signals::Signals;
 
@@ -45,15 +46,28 @@ async fn bind<H: Handler>(
     config: Config,
     handler: H,
 ) -> Result<Server<H::Data>, Failure> {
-    let endpoints = args.endpoints();
     if args.common.key_file.is_none() {
-        check_default_key(&endpoints, args.allow_default_key).await?;
+        check_default_key(&args.endpoints(), args.allow_default_key).await?;
     }
-    let mut builder = ServerBuilder::new(handler)
+    match args.common.runtime {
+        Runtime::Tokio => listen::<chat_tokio::Tokio, H>(args, config, handler).await,
+        #[cfg(feature = "async-std")]
+        Runtime::AsyncStd => listen::<chat_async_std::AsyncStd, H>(args, config, handler).await,
+        #[cfg(feature = "smol")]
+        Runtime::Smol => listen::<chat_smol::Smol, H>(args, config, handler).await,
+    }
+}
+
+async fn listen<R: rt::Runtime + Default, H: Handler>(
+    args: &Serve,
+    config: Config,
+    handler: H,
+) -> Result<Server<H::Data>, Failure> {
+    let mut builder = ServerBuilder::<R, H>::new(handler)
         .config(config)
         .grace(args.grace)
         .max_connections(args.max_connections);
-    for endpoint in endpoints {
+    for endpoint in args.endpoints() {
         builder = builder.listen(endpoint);
     }
     builder.bind().await.map_err(|error| {

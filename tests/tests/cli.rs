@@ -1,8 +1,11 @@
 //! The program, as scripts use it.
 
 use std::fs;
+use std::io::{Read, Write};
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
+use std::thread;
 use std::time::Duration;
 
 use chat_tests::program::{Program, Server, Signal, Transport, lines, until};
@@ -226,10 +229,10 @@ fn several_places_are_one_server() {
             ])
         })
         .collect();
-    for index in 0..clients.len() {
+    for (index, client) in clients.iter_mut().enumerate() {
         let line = format!("from {index}");
-        clients[index].write(format!("{line}\n"));
-        clients[index].line(&line);
+        client.write(format!("{line}\n"));
+        client.line(&line);
     }
     clients[0].line("from 3");
     server.signal(Signal::INT);
@@ -302,7 +305,7 @@ fn it_connects_again_and_goes_on() {
     client.log("closed by the peer: Server shutting down; connecting again in ");
     // What is said now waits, for longer than for an answer.
     client.write("two\n");
-    std::thread::sleep(Duration::from_secs(4));
+    thread::sleep(Duration::from_secs(4));
     let server = Server::start_at(["--tcp", &place], &[]);
     client.line("two");
     client.write("three\n");
@@ -355,4 +358,43 @@ async fn it_waits_for_answers_so_long_and_no_longer() {
     client.signal(Signal::TERM);
     client.wait().fails(130, &["interrupted"]);
     server.stop().await;
+}
+
+/// Passes bytes on, a mebibyte a second.
+fn pass_on(mut from: impl Read, mut to: impl Write) {
+    let mut part = [0; 8 * 1024];
+    while let Ok(count @ 1..) = from.read(&mut part) {
+        if to.write_all(&part[..count]).is_err() {
+            return;
+        }
+        thread::sleep(Duration::from_micros(7_800));
+    }
+}
+
+#[test]
+fn a_slow_line_is_not_a_deaf_server() {
+    let server = Server::start(Transport::Unix, &["--echo"]);
+    let slow = server.path("slow");
+    let listener = UnixListener::bind(&slow).expect("a socket can be bound");
+    let behind = server.path("chat.sock");
+    thread::spawn(move || {
+        let (near, _) = listener.accept().expect("a client comes");
+        let far = UnixStream::connect(behind).expect("the server is there");
+        let (from, to) = (far.try_clone(), near.try_clone());
+        thread::spawn(move || pass_on(from.expect("a socket"), to.expect("a socket")));
+        pass_on(near, far);
+    });
+    // Three seconds there and three back.
+    let line = "x".repeat(3 * 1024 * 1024) + "\n";
+    let connect = [
+        "connect",
+        "--unix",
+        text(&slow),
+        "--wait",
+        "2s",
+        "--file",
+        "-",
+    ];
+    let sent = Program::run(connect, line.as_bytes()).expect(0);
+    assert!(sent.stdout == line.as_bytes(), "{sent}");
 }

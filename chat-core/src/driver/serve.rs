@@ -202,7 +202,7 @@ async fn run<R: Runtime, H: Handler>(
     let mark = mark(session);
     let (id, peer) = (session.id(), session.peer());
     let mut failed = false;
-    let mut handled = 0_u32;
+    let mut count = 0_u32;
     let reason = loop {
         let event = poll_fn(|cx| link.poll_event(cx, mark)).await;
         let done = match event {
@@ -230,8 +230,8 @@ async fn run<R: Runtime, H: Handler>(
                 session.abort("Internal error");
             }
         }
-        handled += 1;
-        if handled.is_multiple_of(EVENTS_PER_POLL) {
+        count += 1;
+        if count.is_multiple_of(EVENTS_PER_POLL) {
             yield_once().await;
         }
     };
