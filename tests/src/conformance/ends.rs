@@ -45,6 +45,26 @@ pub async fn graceful_stop_tells_everybody<A: Adapter>(world: World<A>) {
     server.stop().await;
 }
 
+/// The goodbye of a server ends its direction only: the client reads the end, and the server waits
+/// for the client's.
+pub async fn half_close_is_real<A: Adapter>(world: World<A>) {
+    let server = world.serve(Relay).await;
+    let mut raw = Raw::connect(&server.endpoints()[0]);
+    raw.establish();
+    let session = world.session(&server).await;
+    session.close("enough");
+    raw.expect(FrameKind::Disconnect);
+    assert_eq!(raw.frame(), None);
+    assert_eq!(server.sessions().len(), 1, "the connection is half open");
+    // Taken and discarded, so that no reset overtakes the goodbye.
+    raw.send(FrameKind::Message, Some(session.id()), b"not yet heard");
+    raw.finish();
+    world
+        .until("no session", || server.sessions().is_empty())
+        .await;
+    server.stop().await;
+}
+
 /// A client that never ends its side is cut off when the grace is over.
 pub async fn stop_does_not_wait_for_ever<A: Adapter>(world: World<A>) {
     let grace = Duration::from_millis(300);

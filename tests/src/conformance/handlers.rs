@@ -201,7 +201,8 @@ pub async fn a_closing_handler_keeps_its_last_words<A: Adapter>(world: World<A>)
     let server = world.serve(Polite).await;
     let client = world.connect(&server).await;
     for text in ["one", "quit", "two", "three"] {
-        client.try_send(Message::text(text)).unwrap();
+        // The last ones may find the connection closed already.
+        let _ = client.try_send(Message::text(text));
     }
     assert_eq!(message(&client).await.as_text(), Some("one"));
     assert_eq!(message(&client).await.as_text(), Some("bye"));

@@ -190,6 +190,45 @@ pub async fn an_abrupt_end_is_noticed<A: Adapter>(world: World<A>) {
     server.stop().await;
 }
 
+/// A connection that is reset: closed by the client with bytes in it that it did not read.
+pub async fn a_reset_is_noticed<A: Adapter>(world: World<A>) {
+    let server = world.serve(Echo).await;
+    let other = world.connect(&server).await;
+    for _ in 0..5 {
+        let mut raw = Raw::connect(&server.endpoints()[0]);
+        let session = raw.establish();
+        raw.send(FrameKind::Message, Some(session), b"an answer, please");
+        world
+            .until("two sessions", || server.sessions().len() == 2)
+            .await;
+        let of_raw = server.session(session).expect("its session");
+        world
+            .until("an answer", || of_raw.stats().messages_sent == 1)
+            .await;
+        drop(raw);
+        world
+            .until("only the other session", || server.sessions().len() == 1)
+            .await;
+    }
+    is_untouched(&other).await;
+    server.stop().await;
+}
+
+/// A client that ends its direction without a goodbye, and goes on reading.
+pub async fn a_half_open_client_is_let_go<A: Adapter>(world: World<A>) {
+    let server = world.serve(Echo).await;
+    let other = world.connect(&server).await;
+    let mut raw = Raw::connect(&server.endpoints()[0]);
+    raw.establish();
+    raw.finish();
+    assert_eq!(raw.frame(), None);
+    world
+        .until("only the other session", || server.sessions().len() == 1)
+        .await;
+    is_untouched(&other).await;
+    server.stop().await;
+}
+
 /// A server may answer with an error in place of a session.
 pub async fn a_server_that_refuses_is_heard<A: Adapter>(world: World<A>) {
     let listener = RawListener::bind(&world);

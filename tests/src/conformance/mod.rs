@@ -203,7 +203,7 @@ macro_rules! conformance {
                     a_failing_handler_ends_its_session_only, a_panicking_handler_ends_its_session_only,
                     a_waiting_handler_does_not_stop_heartbeats, an_echo_with_the_smallest_outbox,
                     a_closing_handler_keeps_its_last_words;
-                ends: graceful_stop_tells_everybody, stop_does_not_wait_for_ever,
+                ends: graceful_stop_tells_everybody, half_close_is_real, stop_does_not_wait_for_ever,
                     queued_messages_go_out_before_the_goodbye, stop_is_fast_under_load,
                     a_client_that_is_dropped_says_goodbye, a_lost_server_is_noticed, lost_messages_are_reported,
                     the_end_is_known_without_receiving,
@@ -214,6 +214,7 @@ macro_rules! conformance {
                     silence_in_the_handshake_is_bounded, a_dribbled_handshake_is_bounded,
                     another_session_id_is_refused, a_silent_client_is_dropped,
                     a_client_that_only_reads_lives, an_abrupt_end_is_noticed,
+                    a_reset_is_noticed, a_half_open_client_is_let_go,
                     a_server_that_refuses_is_heard, a_server_that_closes_is_noticed;
                 cancel: receiving_can_be_dropped, sending_can_be_dropped, connecting_can_be_dropped,
                     stopping_can_be_dropped, closing_can_be_dropped;
