@@ -14,6 +14,9 @@ pub async fn one_more_connection_is_told<A: Adapter>(world: World<A>) {
     let server = world.server(Relay).max_connections(2).bind().await.unwrap();
     let one = world.connect(&server).await;
     let two = world.connect(&server).await;
+    world
+        .until("two sessions", || server.sessions().len() == 2)
+        .await;
     let endpoint = server.endpoints()[0].clone();
     let refused = world.client().connect(endpoint.clone()).await;
     let Err(ConnectError::Handshake(CloseReason::Refused { reason })) = refused else {
