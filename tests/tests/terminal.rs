@@ -13,10 +13,15 @@ const CTRL_R: &str = "\x12";
 
 /// A client in a terminal that shows a prompt and nothing else.
 fn open(server: &Server) -> Terminal {
-    let mut terminal = Terminal::chat(["connect"].iter().chain(&server.address()));
+    open_with(server, &[])
+}
+
+fn open_with(server: &Server, options: &[&str]) -> Terminal {
+    let place = server.address();
+    let mut terminal = Terminal::chat(["connect"].iter().chain(&place).chain(options));
     terminal.row(&format!(
         "connected to {}; /help for help, /quit to leave",
-        server.address().join(" ").trim_start_matches('-')
+        place.join(" ").trim_start_matches('-')
     ));
     // The server takes it for a session when the first message comes back.
     terminal.press("ready\r");
@@ -353,8 +358,7 @@ fn a_terminal_that_cannot_edit_will_do() {
 fn it_says_when_it_connects_again() {
     let server = serve();
     let place = server.place().to_owned();
-    let mut terminal = Terminal::chat(["connect", "--reconnect", "--tcp", &place]);
-    terminal.prompt(">");
+    let mut terminal = open_with(&server, &["--reconnect"]);
     terminal.press("half");
     terminal.prompt("> half");
     server.stop();
