@@ -60,17 +60,15 @@ pub(crate) async fn run(
             batch = input.recv(), if open && pending.lines.is_empty() => match batch {
                 None => open = false,
                 Some(Err(failure)) => break Err(failure),
-                Some(Ok(lines)) => {
-                    let quit = lines.iter().position(|line| commands && line == b"/quit");
-                    open = quit.is_none();
-                    pending.take(&lines[..quit.unwrap_or(lines.len())], commands);
+                Some(Ok(mut lines)) => {
+                    if let Some(quit) = lines.iter().position(|line| commands && line == b"/quit") {
+                        lines.truncate(quit);
+                        open = false;
+                    }
+                    pending.take(lines, commands);
                 }
             },
-            sent = client.send(blocked.clone().unwrap_or_else(|| Message::text("x"))), if blocked.is_some() => {
-                if sent.is_ok() {
-                    pending.sent();
-                }
-            }
+            true = send(&client, blocked.as_ref()), if blocked.is_some() => pending.sent(),
             event = client.recv() => match event {
                 Some(ClientEvent::Message(message)) => {
                     if pending.came_back(&message) {
@@ -112,6 +110,14 @@ pub(crate) async fn run(
     }
 }
 
+/// Sends a message as soon as there is room; false if it can no longer be sent.
+async fn send(client: &Client, message: Option<&Message>) -> bool {
+    match message {
+        Some(message) => client.send(message.clone()).await.is_ok(),
+        None => false,
+    }
+}
+
 /// The messages that are still to be sent, or to come back.
 #[derive(Default)]
 struct Pending {
@@ -126,14 +132,14 @@ struct Pending {
 }
 
 impl Pending {
-    fn take(&mut self, lines: &[Vec<u8>], commands: bool) {
+    fn take(&mut self, lines: Vec<Vec<u8>>, commands: bool) {
         for line in lines {
             if commands && line == b"/help" {
                 note(
                     "each line is a message; /quit, exit or the end of the input ends the program",
                 );
             } else {
-                self.lines.push_back(line.clone());
+                self.lines.push_back(line);
             }
         }
     }

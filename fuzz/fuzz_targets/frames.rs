@@ -65,7 +65,10 @@ fuzz_target!(|input: Input| {
         }
     }
     if input.flip.is_some() {
-        assert!(failed || decoder.partial_len() > 0, "a flipped bit was not noticed");
+        assert!(
+            failed || decoder.partial_len() > 0,
+            "a flipped bit was not noticed"
+        );
         assert!(received.len() < sent.len());
         assert_eq!(received, sent[..received.len()]);
     } else {
