@@ -10,6 +10,7 @@ use crate::signals::Signals;
 const GOODBYE: &str = "Client disconnecting";
 const HELP: &str = "\
 Each line is a message. Arrow keys edit it and bring back earlier ones.
+  //text               the message \"/text\"
   /help                this text
   /quit, exit, Ctrl-D  say goodbye and end
   Ctrl-C               the same, with exit code 130";
@@ -32,7 +33,7 @@ pub(crate) async fn run(client: Client, mut signals: Signals) -> Result<(), Fail
                 Err(_) => texts.clear(),
             },
             input = editor.typed.recv() => match input {
-                Some(Input::Line(line)) => texts.extend(handle(&client, line).err()),
+                Some(Input::Line(line)) => texts.extend(handle(&client, &line).err()),
                 Some(Input::Interrupted) => break Err(Failure::interrupted()),
                 Some(Input::End) | None => break Ok(()),
                 Some(Input::Failed(error)) => break Err(unusable(&error)),
@@ -54,16 +55,16 @@ pub(crate) async fn run(client: Client, mut signals: Signals) -> Result<(), Fail
 }
 
 /// Does what a line says; the error is for the person at the terminal.
-fn handle(client: &Client, line: String) -> Result<(), String> {
+fn handle(client: &Client, line: &str) -> Result<(), String> {
     match line.trim() {
         "" => Ok(()),
         "/help" => Err(HELP.into()),
-        command if command.starts_with('/') => Err(format!(
+        command if command.starts_with('/') && !command.starts_with("//") => Err(format!(
             "* {} is not a command; /help lists them",
             sanitize_line(command)
         )),
-        _ => client
-            .try_send(Message::text(line))
+        text => client
+            .try_send(Message::text(text.strip_prefix('/').unwrap_or(text)))
             .map_err(|error| match error {
                 SendError::Full(_) => {
                     "* not sent: the server takes no more at the moment; try again".into()

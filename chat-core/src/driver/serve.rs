@@ -41,8 +41,8 @@ pub(super) async fn supervise<R: Runtime, D>(runtime: R, server: Server<D>) {
     // Whoever was accepted in the last moment.
     server.kill_all();
     server.emptied().await;
-    server.set_stopped();
     tracing::info!("stopped");
+    server.set_stopped();
 }
 
 /// Accepts connections until the server stops. `file` is the socket's, removed at the end.
@@ -154,7 +154,7 @@ fn admit<R: Runtime, H: Handler>(
     let limit = limits.connections;
     tracing::debug!(%peer, limit, "connection turned away: the server is full");
     if let Some(tally) = server.begin_refusal() {
-        let reason = format!("The server is full ({limit} connections)");
+        let reason = format!("The server is full (limit {limit})");
         let connection = Connection::refuse(Arc::clone(config), &reason, now);
         let link = Link::new(connection, socket, runtime.clone(), mailbox);
         runtime.spawn(refuse(link, server.clone(), tally));
@@ -210,8 +210,8 @@ async fn run<R: Runtime, H: Handler>(
             // The session is ending: what its handler has failed at once is not tried again.
             _ if failed => continue,
             Event::Established { .. } => {
-                tracing::info!(session = %id, %peer, "session established");
                 session.set_established(session.server().now());
+                tracing::info!(session = %id, %peer, "session established");
                 call(|| handler.connected(session))
             }
             Event::Message(message) => handle(&mut link, session, &*handler, message).await,

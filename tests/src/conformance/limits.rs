@@ -22,7 +22,7 @@ pub async fn one_more_connection_is_told<A: Adapter>(world: World<A>) {
     let Err(ConnectError::Handshake(CloseReason::Refused { reason })) = refused else {
         panic!("expected to be refused, not {refused:?}");
     };
-    assert_eq!(&*reason, "The server is full (2 connections)");
+    assert_eq!(&*reason, "The server is full (limit 2)");
     assert_eq!(server.stats().refused, 1);
 
     two.close("making room").await;
