@@ -1,7 +1,6 @@
 //! Hundreds of connections in one thread, on the operating system's readiness events (`mio`).
 //!
-//! A server that echoes and 300 clients that ask it ten questions each, all in this thread:
-//! `cargo run -p chat-core --example readiness`
+//! An echo server and 300 clients in this thread: `cargo run -p chat-core --example readiness`
 #![expect(clippy::disallowed_methods, reason = "the time comes from here")]
 
 use std::io::{self, ErrorKind, IoSlice, Read, Write};

@@ -55,6 +55,7 @@ pub fn chat_cli() -> &'static Path {
                 "--quiet",
                 "--package",
                 "chat-cli",
+                "--all-features",
                 "--message-format",
                 "json",
             ])

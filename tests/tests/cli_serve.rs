@@ -4,10 +4,9 @@ use std::fs;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt, symlink};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
-use std::process::Command;
 use std::time::{Duration, Instant};
 
-use chat_tests::program::{Program, Server, Signal, Transport, chat_cli, is_gone, until};
+use chat_tests::program::{Program, Server, Signal, Transport, is_gone, until};
 use tempfile::{TempDir, tempdir};
 
 /// What clients are told when the server stops.
@@ -243,63 +242,5 @@ fn one_too_many_is_turned_away() {
             third.code == Some(0) && third.text() == "hello\n"
         });
         server.stop();
-    }
-}
-
-/// The processor time that a process has taken, in hundredths of a second.
-#[cfg(target_os = "linux")]
-fn ticks(process: u32) -> u64 {
-    let stat = fs::read_to_string(format!("/proc/{process}/stat")).expect("it runs");
-    // The name in brackets may hold anything; utime and stime are fields 14 and 15.
-    let (_, fields) = stat.rsplit_once(") ").expect("a name in brackets");
-    let time = fields.split(' ').skip(11).take(2);
-    time.map(|ticks| ticks.parse::<u64>().expect("a number"))
-        .sum()
-}
-
-#[cfg(target_os = "linux")]
-#[test]
-fn without_descriptors_it_neither_spins_nor_ends() {
-    const LIMITED: &str = "ulimit -n 24; exec \"$0\" \"$@\"";
-    for transport in Transport::ALL {
-        let folder = folder();
-        let path = folder.path().join("s");
-        let place = match transport {
-            Transport::Tcp => ["--tcp", "127.0.0.1:0"],
-            Transport::Unix => ["--unix", text(&path)],
-        };
-        let mut command = Command::new("sh");
-        command
-            .args(["-c", LIMITED])
-            .arg(chat_cli())
-            .arg("serve")
-            .args(place);
-        let server = Program::start(&mut command);
-        let line = server.line("listening on ");
-        let place = [place[0], line.rsplit(' ').next().expect("a place")];
-
-        let connect = || -> Box<dyn Send> {
-            match transport {
-                Transport::Tcp => {
-                    Box::new(std::net::TcpStream::connect(place[1]).expect("a backlog"))
-                }
-                Transport::Unix => Box::new(UnixStream::connect(place[1]).expect("a backlog")),
-            }
-        };
-        let idle: Vec<_> = (0..40).map(|_| connect()).collect();
-        server.log("cannot accept connections; trying again until it works");
-        let before = ticks(server.id());
-        std::thread::sleep(Duration::from_secs(2));
-        let taken = ticks(server.id()) - before;
-        assert!(taken < 20, "{taken} ticks of about 200: {server}");
-
-        drop(idle);
-        let connect = ["connect"].iter().chain(&place).chain(&["--file", "-"]);
-        assert_eq!(
-            Program::run(connect, b"hello\n").expect(0).text(),
-            "hello\n"
-        );
-        server.signal(Signal::TERM);
-        server.wait().expect(0);
     }
 }
