@@ -8,6 +8,9 @@ use crate::key::Key;
 use crate::message::OVERHEAD;
 use crate::{Message, SendError};
 
+/// The longest content of a frame that is no message: a goodbye whose reason is escaped.
+const MIN_CONTENT: u32 = 8 * 1024;
+
 /// The longest content type sent, in bytes. However it is escaped, six bytes for one, the JSON
 /// header that holds it stays within its limit.
 const MAX_CONTENT_TYPE: usize = 8 * 1024;
@@ -68,7 +71,8 @@ impl Config {
     /// How often a `ping` is sent: every 5 s. `None` and zero send none.
     ///
     /// A client pings at this interval whatever else it sends: a version 1 server counts nothing
-    /// else as life. A server pings a client from which nothing came for this long.
+    /// else as life. A server pings a client from which nothing came for one and a
+    /// half times this long.
     #[must_use]
     pub fn heartbeat(mut self, interval: Option<Duration>) -> Self {
         self.heartbeat = interval.filter(|interval| !interval.is_zero());
@@ -101,8 +105,8 @@ impl Config {
         self
     }
 
-    /// The longest content taken or sent, in bytes: 10,485,760, the limit of the protocol, above
-    /// which no value goes.
+    /// The longest content of a message taken or sent, in bytes: 10,485,760, the limit of the
+    /// protocol, above which no value goes. Other frames have up to 8 KiB all the same.
     #[must_use]
     pub fn max_content(mut self, bytes: u32) -> Self {
         self.limits.content = bytes.min(MAX_CONTENT);
@@ -110,7 +114,7 @@ impl Config {
     }
 
     /// How many bytes of events may wait to be polled, overhead included: 256 KiB, a few reads'
-    /// worth. When they are more, no input is taken. One event always fits.
+    /// worth. When they have reached it, no input is taken. One event always fits.
     #[must_use]
     pub fn max_inbox(mut self, bytes: usize) -> Self {
         self.max_inbox = bytes;
@@ -123,6 +127,14 @@ impl Config {
     pub fn max_outbox(mut self, bytes: usize) -> Self {
         self.max_outbox = bytes;
         self
+    }
+
+    /// What a decoder takes: the frames of the protocol itself have to fit.
+    pub(crate) fn frame_limits(&self) -> Limits {
+        Limits {
+            content: self.limits.content.max(MIN_CONTENT),
+            ..self.limits
+        }
     }
 
     /// What the largest message costs whoever keeps it.
@@ -156,7 +168,9 @@ impl Config {
 
     /// How long a transfer may take.
     pub(crate) fn at_min_rate(&self, bytes: usize) -> Duration {
-        Duration::from_nanos(bytes as u64 * 1_000_000_000 / u64::from(self.min_rate))
+        Duration::from_nanos(
+            (bytes as u64).saturating_mul(1_000_000_000) / u64::from(self.min_rate),
+        )
     }
 }
 

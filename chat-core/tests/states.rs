@@ -175,7 +175,7 @@ fn inputs(name: &str, role: Role) -> Vec<Input> {
         "end of stream" => vec![Input::Eof],
         "transport error" => vec![Input::TransportError],
         "handshake deadline" | "heartbeat due" | "idle deadline" | "stall deadline"
-        | "close deadline" => vec![Input::Wait(DEADLINE + secs(1))],
+        | "close deadline" => vec![Input::Wait(2 * DEADLINE)],
         "command: send a message" => vec![Input::Send],
         "command: send an error" => vec![Input::SendError],
         "command: close" => vec![Input::Close],

@@ -43,8 +43,9 @@ fn a_client_pings_each_interval_whatever_it_sends() {
 #[test]
 fn a_server_pings_a_client_that_is_quiet() {
     let mut server = Solo::established(Role::Server, Config::default().idle_timeout(None));
-    for _ in 0..3 {
-        server.wait(millis(4_999));
+    // One and a half intervals at first; then it is one that was asked.
+    for silence in [7_500, 5_000, 5_000] {
+        server.wait(millis(silence - 1));
         assert_eq!(server.sent(), []);
         server.wait(millis(1));
         assert_eq!(server.sent(), [frame(FrameKind::Heartbeat, "ping")]);
@@ -59,12 +60,9 @@ fn a_server_does_not_ping_a_client_that_is_heard() {
         server.feed(&frame(FrameKind::Message, "busy"));
         assert_eq!(server.sent(), []);
     }
-    let mut pair = Pair::with(
-        Config::default().heartbeat(Some(secs(4))),
-        Config::default(),
-    );
+    let mut pair = Pair::with(Config::default(), Config::default());
     pair.run_for(secs(600));
-    assert_eq!(heartbeats(&pair.up.sent, "ping").len(), 150);
+    assert_eq!(heartbeats(&pair.up.sent, "ping").len(), 120);
     assert_eq!(heartbeats(&pair.down.sent, "ping").len(), 0);
 }
 
@@ -108,7 +106,8 @@ fn a_peer_that_answers_everything_is_not_answered_for_ever() {
     for role in ROLES {
         let config = no_timers().heartbeat(Some(secs(5)));
         let mut solo = Solo::established(role, config);
-        solo.wait(secs(5));
+        // A server asks after one and a half intervals.
+        solo.wait(millis(7_500));
         let mut exchanged = 0;
         while !solo.sent().is_empty() {
             exchanged += 1;
@@ -189,8 +188,8 @@ fn the_silence_of_a_link_is_noticed_at_both_ends() {
     pair.up.stalled = true;
     pair.down.stalled = true;
     // The pings of both wait, so neither has been asked; the transport takes nothing, so that
-    // counts for 30 s from the ping at most.
-    pair.run_for(secs(35));
+    // counts for 30 s from the ping at most, which at the server is due after 7.5 s.
+    pair.run_for(millis(37_500));
     assert_eq!(pair.client.connection.state(), State::Closing);
     assert_eq!(pair.server.connection.state(), State::Closing);
     pair.run_for(secs(5));

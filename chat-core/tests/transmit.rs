@@ -10,7 +10,7 @@ use support::{Decoded, Pair, START, Solo, frame, kinds, whole};
 /// An established connection with one frame of every kind that it sends waiting.
 fn talkative(role: Role) -> (Solo, Vec<FrameKind>) {
     let mut solo = Solo::established(role, Config::default());
-    solo.wait(support::secs(5));
+    solo.wait(support::millis(7_500));
     solo.send(Message::text("small"));
     solo.send(Message::binary(vec![7; 4096]));
     solo.send(Message::binary(vec![7; 4097]));

@@ -105,3 +105,17 @@ fn a_message_at_the_receiver_s_limit_is_taken_and_one_over_is_a_violation() {
     let error = FrameError::ContentTooLarge { len, max };
     assert_eq!(solo.closed(), CloseReason::Protocol(error.into()));
 }
+
+#[test]
+fn a_small_limit_for_messages_leaves_the_protocol_its_own_frames() {
+    for role in [Role::Client, Role::Server] {
+        let config = Config::default().max_content(3);
+        let mut solo = Solo::established(role, config);
+        solo.feed(&frame(FrameKind::Heartbeat, "ping"));
+        assert_eq!(solo.sent(), [frame(FrameKind::Heartbeat, "pong")]);
+        solo.feed(&frame(FrameKind::Message, "abc"));
+        assert_eq!(solo.connection.state(), State::Established);
+        solo.feed(&frame(FrameKind::Message, "abcd"));
+        assert_eq!(solo.connection.state(), State::Closing);
+    }
+}

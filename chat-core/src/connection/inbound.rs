@@ -4,7 +4,7 @@ use bytes::Bytes;
 
 use super::goodbye::{disconnect_reason, error_text};
 use super::{Connection, Phase, Role, Sort};
-use crate::frame::{Frame, FrameKind, LEGACY_MIN_FRAME};
+use crate::frame::{Frame, FrameError, FrameKind, LEGACY_MIN_FRAME};
 use crate::{CloseReason, ContentType, Event, Instant, Message, ProtocolError};
 
 const PING: &[u8] = b"ping";
@@ -126,6 +126,13 @@ impl Connection {
             return self.fail(now, ProtocolError::WrongSession(frame.kind));
         }
         match frame.kind {
+            FrameKind::Message if frame.content.len() > self.config.limits.content as usize => {
+                let error = FrameError::ContentTooLarge {
+                    len: frame.content.len() as u64,
+                    max: self.config.limits.content,
+                };
+                self.fail(now, error.into());
+            }
             FrameKind::Message => {
                 self.stats.messages_received += 1;
                 self.push_event(Event::Message(Message::new(

@@ -413,7 +413,7 @@ impl Connection {
 
     fn establish(&mut self, now: Instant, session: Uuid) {
         self.phase = Phase::Established;
-        self.decoder.set_limits(self.config.limits);
+        self.decoder.set_limits(self.config.frame_limits());
         if let Some(interval) = self.config.heartbeat {
             self.next_ping = now + interval;
         }
@@ -422,6 +422,7 @@ impl Connection {
 
     /// The time to close in runs from `start`.
     fn begin_closing(&mut self, start: Instant, reason: CloseReason) {
+        self.decoder.clear();
         self.phase = Phase::Closing {
             reason,
             deadline: start + self.config.close_timeout,
@@ -457,6 +458,7 @@ impl Connection {
 
     /// The one end of every connection.
     fn finish(&mut self, reason: CloseReason) {
+        self.decoder.clear();
         self.phase = Phase::Closed;
         self.outbox = Outbox::default();
         self.push_event(Event::Closed(reason));

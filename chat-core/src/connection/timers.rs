@@ -95,7 +95,8 @@ impl Connection {
         self.begin_closing(now, CloseReason::Timeout(Timeout::Idle));
     }
 
-    /// A client asks at every interval; a server only asks a client that is quiet.
+    /// A client asks at every interval; a server only asks a client that is quiet: for longer than one
+    /// that asks as often is.
     fn ping_due(&self) -> Option<Instant> {
         let interval = self
             .config
@@ -103,7 +104,7 @@ impl Connection {
             .filter(|_| self.ping_since.is_none())?;
         Some(match self.role {
             Role::Client => self.next_ping,
-            Role::Server => self.next_ping.max(self.heard + interval),
+            Role::Server => self.next_ping.max(self.heard + interval + interval / 2),
         })
     }
 

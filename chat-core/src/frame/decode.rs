@@ -62,6 +62,13 @@ impl Decoder {
         self.limits = limits;
     }
 
+    /// Lets go of an unfinished frame and of what was kept from the last: nothing will follow.
+    pub(crate) fn clear(&mut self) {
+        self.stage = Stage::Fixed;
+        self.head = Vec::new();
+        self.last = None;
+    }
+
     /// How many bytes of an unfinished frame have been taken. Zero between frames.
     pub fn partial_len(&self) -> usize {
         match &self.stage {
