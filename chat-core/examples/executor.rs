@@ -84,6 +84,13 @@ impl Session {
     }
 }
 
+impl Drop for Session {
+    /// As closing a socket does.
+    fn drop(&mut self) {
+        self.transport.outgoing.borrow_mut().ended = true;
+    }
+}
+
 async fn serve(mut session: Session) {
     loop {
         match session.event().await {
