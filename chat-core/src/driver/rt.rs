@@ -3,7 +3,7 @@
 //! An adapter implements [`Runtime`] for a type of its own, with the streams, listeners and timers
 //! of its runtime under it; re-exports [`prelude`](super::prelude); and names the builders:
 //!
-//! ```ignore
+//! ```text
 //! pub use chat_core::driver::prelude::*;
 //!
 //! pub type ServerBuilder<H> = chat_core::driver::ServerBuilder<MyRuntime, H>;
