@@ -17,10 +17,10 @@ const EXIT_CODES: &str = "\
 Exit codes:
     0  done
     2  the arguments, or the input, cannot be used
-   69  cannot connect, or cannot listen
+   69  cannot connect, cannot listen, or the server has ended the session
    74  reading or writing failed, the connection included
    76  the other end does not keep to the protocol
-   77  the key was refused, here or there
+   77  the key was refused, here or there, or one is needed
   124  timed out
   130  interrupted
 
@@ -54,7 +54,9 @@ Examples:
       send each message back to its sender only
 
 SIGINT, SIGTERM or SIGHUP stop the server: every client is told and gets what is queued for it. A
-second one ends it at once.";
+second one ends it at once. A signal that is ignored when it starts (nohup) stays ignored.
+
+DURATION is a number with a unit: 500ms, 5s, 1m.";
 
 #[derive(clap::Args)]
 #[command(after_help = SERVE_EXAMPLES)]
@@ -111,7 +113,9 @@ Examples:
 
 With --file, each line that is not blank is a message, without the blanks around it; the line
 \"exit\" ends the file. The program ends when every message has come back, or when none has for
---wait.";
+--wait. Without a terminal, standard input is read like a file, and /quit ends it too.
+
+DURATION is a number with a unit: 500ms, 5s, 1m.";
 
 #[derive(clap::Args)]
 #[command(after_help = CONNECT_EXAMPLES)]

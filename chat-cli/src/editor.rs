@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcgetwinsize, tcsetattr};
 use rustyline::error::ReadlineError;
-use rustyline::{DefaultEditor, ExternalPrinter, Prompt};
+use rustyline::{Cmd, DefaultEditor, ExternalPrinter, KeyEvent, Prompt};
 use tokio::sync::mpsc::{self, Receiver, Sender, UnboundedReceiver};
 
 use crate::exit::Failure;
@@ -63,6 +63,8 @@ impl Editor {
     pub(crate) fn start(greeting: &str) -> Result<Self, Failure> {
         let mode = tcgetattr(io::stdin()).map_err(|error| unusable(&error))?;
         let mut editor = DefaultEditor::new().map_err(|error| unusable(&error))?;
+        // Rustyline would stop the program, and leave the terminal as it should not be afterwards.
+        editor.bind_sequence(KeyEvent::ctrl('Z'), Cmd::Noop);
         let mut printer = editor
             .create_external_printer()
             .map_err(|error| unusable(&error))?;

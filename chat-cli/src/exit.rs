@@ -54,6 +54,10 @@ impl Failure {
         Self::new(INTERRUPTED, "interrupted")
     }
 
+    pub(crate) fn is_interrupted(&self) -> bool {
+        self.code == INTERRUPTED
+    }
+
     pub(crate) fn connect(error: &ConnectError) -> Self {
         match error {
             ConnectError::Handshake(reason) => Self::handshake(reason),
@@ -67,6 +71,7 @@ impl Failure {
                 PROTOCOL,
                 "the server closed the connection during the handshake; is it a chat server?",
             ),
+            CloseReason::Timeout(_) => Self::timeout(format!("{reason}; is it a chat server?")),
             reason => Self::closed(reason),
         }
     }

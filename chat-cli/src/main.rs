@@ -8,6 +8,7 @@ mod interactive;
 mod keys;
 mod lines;
 mod pipe;
+mod printer;
 mod screen;
 mod serve;
 mod signals;

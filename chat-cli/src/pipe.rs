@@ -1,7 +1,6 @@
 //! Lines in, messages out: `connect --file`, and without a terminal.
 
 use std::collections::{HashMap, VecDeque};
-use std::io::{self, IsTerminal, Write};
 use std::time::Duration;
 
 use chat_tokio::{Client, ClientEvent, ContentType, Message, SendError, Stats};
@@ -10,7 +9,8 @@ use tokio::time::Instant;
 
 use crate::exit::Failure;
 use crate::lines::Batch;
-use crate::screen::{note, sanitize, sanitize_line};
+use crate::printer::Printer;
+use crate::screen::{note, sanitize_line};
 use crate::signals::Signals;
 
 /// How many bytes may be under way at a time, unless a single message is larger.
@@ -28,6 +28,9 @@ pub(crate) async fn run(
     commands: bool,
     mut signals: Signals,
 ) -> Result<(), Failure> {
+    let printer = Printer::start();
+    // What came and has no place at the printer yet: until it has, nothing more is received.
+    let mut arrived: Option<Message> = None;
     let mut pending = Pending::default();
     let mut open = true;
     // Connecting again: nothing can come back.
@@ -52,7 +55,7 @@ pub(crate) async fn run(
                 },
             }
         };
-        if !open && pending.lines.is_empty() && pending.returned() {
+        if !open && pending.lines.is_empty() && pending.returned() && arrived.is_none() {
             break Ok(());
         }
         tokio::select! {
@@ -69,12 +72,19 @@ pub(crate) async fn run(
                 }
             },
             true = send(&client, blocked.as_ref()), if blocked.is_some() => pending.sent(),
-            event = client.recv() => match event {
+            // Printing has failed; why is said at the end.
+            () = printer.messages.closed() => break Ok(()),
+            Ok(place) = printer.messages.reserve(), if arrived.is_some() => {
+                if let Some(message) = arrived.take() {
+                    place.send(message);
+                }
+            }
+            event = client.recv(), if arrived.is_none() => match event {
                 Some(ClientEvent::Message(message)) => {
                     if pending.came_back(&message) {
                         deadline = Instant::now() + wait;
                     }
-                    print(&message)?;
+                    arrived = Some(message);
                 }
                 Some(ClientEvent::Error(text)) => {
                     note(format_args!("the server reports: {}", sanitize_line(&text)));
@@ -104,8 +114,16 @@ pub(crate) async fn run(
             }
         }
     };
+    let end = async {
+        client.close(GOODBYE).await;
+        match done {
+            // Whoever wants to leave does not wait for those who read.
+            Err(failure) if failure.is_interrupted() => Err(failure),
+            done => printer.finish().await.and(done),
+        }
+    };
     tokio::select! {
-        _ = client.close(GOODBYE) => done,
+        done = end => done,
         () = signals.next() => Err(Failure::interrupted()),
     }
 }
@@ -220,25 +238,4 @@ impl Pending {
         let (away, sent) = (self.away_count, self.sent);
         failure.after(&format!("{away} of {sent} messages did not come back"))
     }
-}
-
-/// Text as it is, a line each, unless a terminal shows it.
-fn print(message: &Message) -> Result<(), Failure> {
-    let mut stdout = io::stdout().lock();
-    let written = if stdout.is_terminal() {
-        match message.as_text() {
-            Some(text) => writeln!(stdout, "{}", sanitize(text)),
-            None => writeln!(
-                stdout,
-                "[{}, {} bytes]",
-                sanitize_line(message.content_type()),
-                message.content().len()
-            ),
-        }
-    } else {
-        stdout
-            .write_all(message.content())
-            .and_then(|()| stdout.write_all(b"\n"))
-    };
-    written.map_err(|error| Failure::io(format!("cannot write to standard output: {error}")))
 }

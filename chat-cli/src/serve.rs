@@ -27,6 +27,9 @@ async fn serve(args: Serve, handler: impl Handler) -> Result<(), Failure> {
         () = signals.next() => return Err(Failure::interrupted()),
     };
 
+    if args.common.key_file.is_none() {
+        tracing::warn!("no --key-file: the default key is public, it keeps nobody out");
+    }
     if let Err(error) = announce(server.endpoints()) {
         server.stop().await;
         return Err(Failure::io(format!(
@@ -106,9 +109,6 @@ async fn check_default_key(endpoints: &[Endpoint], allowed: bool) -> Result<(), 
             "{host} can be reached by others, and without --key-file nobody is kept out; \
              make a key with: chat-cli keygen (or give --allow-default-key)"
         ))),
-        _ => {
-            tracing::warn!("no --key-file: the default key is public, it keeps nobody out");
-            Ok(())
-        }
+        _ => Ok(()),
     }
 }

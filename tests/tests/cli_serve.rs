@@ -4,9 +4,10 @@ use std::fs;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt, symlink};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
-use chat_tests::program::{Program, Server, Signal, Transport, is_gone, until};
+use chat_tests::program::{Program, Server, Signal, Transport, chat_cli, is_gone, until};
 use tempfile::{TempDir, tempdir};
 
 /// What clients are told when the server stops.
@@ -243,4 +244,52 @@ fn one_too_many_is_turned_away() {
         });
         server.stop();
     }
+}
+
+/// As `nohup` starts a program.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_signal_that_was_ignored_stays_ignored() {
+    const IGNORING: &str = "trap '' HUP; exec \"$0\" \"$@\"";
+    let mut command = Command::new("sh");
+    command
+        .args(["-c", IGNORING])
+        .arg(chat_cli())
+        .args(["serve", "--tcp", "127.0.0.1:0"]);
+    let server = Program::start(&mut command);
+    let line = server.line("listening on ");
+    server.signal(Signal::HUP);
+    let place = line.rsplit(' ').next().expect("a place");
+    for _ in 0..3 {
+        let sent = Program::run(["connect", "--tcp", place, "--file", "-"], b"hello\n");
+        assert_eq!(sent.expect(0).text(), "hello\n");
+    }
+    server.signal(Signal::TERM);
+    server.wait().expect(0);
+}
+
+/// Whoever reads what a client prints may take their time; a signal does not.
+#[test]
+fn a_client_whose_output_nobody_takes_can_be_ended() {
+    let server = Server::start(Transport::Unix, &[]);
+    let file = server.path("lines");
+    let lines: Vec<_> = (0..100_000).map(|number| number.to_string()).collect();
+    fs::write(&file, lines.join("\n")).expect("a file");
+    let (mut reader, writer) = std::io::pipe().expect("a pipe");
+    let mut client = Command::new(chat_cli())
+        .args(["connect", "--unix", server.place(), "--file", text(&file)])
+        .stdout(writer)
+        .spawn()
+        .expect("it starts");
+    // It prints; a pipe holds much less than it has to print.
+    std::io::Read::read_exact(&mut reader, &mut [0]).expect("the first byte");
+    std::thread::sleep(Duration::from_millis(300));
+    assert_eq!(client.try_wait().expect("its state"), None, "it waits");
+    let id = i32::try_from(client.id()).expect("a process id");
+    let id = rustix::process::Pid::from_raw(id).expect("a process id");
+    rustix::process::kill_process(id, Signal::TERM).expect("it runs");
+    let end = "reason=Peer { reason: \"Client disconnecting\" }";
+    server.program().log(end);
+    assert_eq!(client.wait().expect("its end").code(), Some(130));
+    server.stop();
 }

@@ -243,7 +243,11 @@ async fn run<R: Runtime, H: Handler>(
             tracing::error!(session = %id, %peer, %error, "the handler failed");
         }
     } else {
-        tracing::warn!(%peer, ?reason, "connection ended in the handshake");
+        let hint = match reason {
+            CloseReason::Eof { .. } => "; a client that holds another key?",
+            _ => "",
+        };
+        tracing::warn!(%peer, ?reason, "connection ended in the handshake{hint}");
     }
 }
 
