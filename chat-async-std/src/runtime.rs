@@ -15,14 +15,8 @@ use chat_core::driver::futures_io::FuturesIo;
 use chat_core::driver::rt::{Clock, Listener, Runtime, Sleep};
 
 /// The async-std runtime, as the driver sees it.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct AsyncStd(Clock);
-
-impl Default for AsyncStd {
-    fn default() -> Self {
-        Self(Clock::start())
-    }
-}
 
 impl Runtime for AsyncStd {
     type TcpStream = FuturesIo<TcpStream>;

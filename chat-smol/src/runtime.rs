@@ -14,14 +14,8 @@ use chat_core::driver::rt::{Clock, Listener, Runtime, Sleep};
 use smol::{Async, Timer};
 
 /// The smol runtime, as the driver sees it.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct Smol(Clock);
-
-impl Default for Smol {
-    fn default() -> Self {
-        Self(Clock::start())
-    }
-}
 
 // The sockets of the standard library under `Async`, and not those of `smol::net`: that one's
 // `UnixStream` does not pass vectored writes on.

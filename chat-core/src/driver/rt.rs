@@ -138,16 +138,18 @@ pub trait Sleep: Send + 'static {
 #[derive(Clone, Copy, Debug)]
 pub struct Clock(std::time::Instant);
 
-impl Clock {
+impl Default for Clock {
     /// A clock that begins now.
     #[expect(
         clippy::disallowed_methods,
         reason = "the driver is what brings time to the core"
     )]
-    pub fn start() -> Self {
+    fn default() -> Self {
         Self(std::time::Instant::now())
     }
+}
 
+impl Clock {
     /// The time since it began.
     pub fn now(&self) -> Instant {
         Instant::EPOCH + self.0.elapsed()
