@@ -160,7 +160,7 @@ impl Connection {
                 PONG,
                 LEGACY_MIN_FRAME,
             );
-            self.push_control(now, pong, Sort::Other);
+            self.push(now, pong, Sort::Answer);
         }
     }
 

@@ -340,7 +340,7 @@ impl Connection {
             match sort {
                 Sort::Message => self.stats.messages_sent += 1,
                 Sort::Ping => self.ping_left(now),
-                Sort::Other => {}
+                Sort::Answer | Sort::Other => {}
             }
         }
         self.finish_if_done();
@@ -373,13 +373,6 @@ impl Connection {
             self.progress = now;
         }
         self.outbox.push(frame, sort);
-    }
-
-    fn push_control(&mut self, now: Instant, frame: EncodedFrame, sort: Sort) {
-        if self.outbox.is_empty() {
-            self.progress = now;
-        }
-        self.outbox.push_control(frame, sort);
     }
 
     fn encode(

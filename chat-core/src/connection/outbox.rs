@@ -17,6 +17,8 @@ const MAX_ANSWERS: usize = 16;
 pub(super) enum Sort {
     Message,
     Ping,
+    /// A `pong`.
+    Answer,
     Other,
 }
 
@@ -60,26 +62,21 @@ impl Outbox {
         self.is_empty() || self.bytes + frame.len() + OVERHEAD <= cap
     }
 
-    /// Queues a frame behind all others.
+    /// Queues a frame: behind all others, or, if it is a heartbeat, before all messages.
     pub(super) fn push(&mut self, frame: EncodedFrame, sort: Sort) {
         let queued = Queued { frame, sort };
         self.bytes += queued.cost();
-        self.data.push_back(queued);
+        match sort {
+            Sort::Ping | Sort::Answer => self.control.push_back(queued),
+            Sort::Message | Sort::Other => self.data.push_back(queued),
+        }
         self.advance();
     }
 
     /// Whether another answer may be queued. A `ping` of our own takes no answer's place.
     pub(super) fn has_room_for_answer(&self) -> bool {
-        let is_answer = |queued: &&Queued| queued.sort != Sort::Ping;
+        let is_answer = |queued: &&Queued| queued.sort == Sort::Answer;
         self.control.iter().filter(is_answer).count() < MAX_ANSWERS
-    }
-
-    /// Queues a frame before all messages.
-    pub(super) fn push_control(&mut self, frame: EncodedFrame, sort: Sort) {
-        let queued = Queued { frame, sort };
-        self.bytes += queued.cost();
-        self.control.push_back(queued);
-        self.advance();
     }
 
     /// The bytes to write next: one frame, or what is left of it. Returns how many slices were

@@ -86,7 +86,7 @@ impl Connection {
             LEGACY_MIN_FRAME,
         );
         self.ping_since = Some(now);
-        self.push_control(now, frame, Sort::Ping);
+        self.push(now, frame, Sort::Ping);
     }
 
     fn idle(&mut self, now: Instant) {

@@ -3,14 +3,15 @@
 use std::future::poll_fn;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
+use super::dial::pause as wait;
 use super::link::Link;
 use super::mailbox::Mailbox;
-use super::rt::{Listener, Runtime, Sleep, Socket};
+use super::rt::{Listener, Runtime, Socket};
 use super::server::Tally;
 use super::unix::SocketFile;
 use super::{Handler, Peer, Server, Session, entropy};
@@ -24,18 +25,8 @@ pub(super) async fn supervise<R: Runtime, D>(runtime: R, server: Server<D>) {
     server.wait_for_stop().await;
     tracing::info!("stopping");
     server.close_all();
-    {
-        let mut emptied = pin!(server.emptied());
-        let mut grace = runtime.sleep();
-        let deadline = runtime.now() + server.limits().grace;
-        poll_fn(|cx| {
-            if emptied.as_mut().poll(cx).is_ready() {
-                return Poll::Ready(());
-            }
-            grace.poll_until(cx, deadline)
-        })
-        .await;
-    }
+    let grace = wait(&runtime, server.limits().grace);
+    unless(pin!(server.emptied()), grace).await;
     server.kill_all();
     server.listeners_gone().await;
     // Whoever was accepted in the last moment.
@@ -65,17 +56,7 @@ pub(super) async fn accept<R, L, H>(
     let mut stop = pin!(server.wait_for_stop());
     let mut pause = FIRST_PAUSE;
     loop {
-        let accepted = {
-            let mut accept = pin!(listener.accept());
-            poll_fn(|cx| {
-                if stop.as_mut().poll(cx).is_ready() {
-                    return Poll::Ready(None);
-                }
-                accept.as_mut().poll(cx).map(Some)
-            })
-            .await
-        };
-        match accepted {
+        match unless(stop.as_mut(), listener.accept()).await {
             None => break,
             Some(Ok((stream, peer))) => {
                 pause = FIRST_PAUSE;
@@ -92,19 +73,10 @@ pub(super) async fn accept<R, L, H>(
                 if pause == FIRST_PAUSE {
                     tracing::error!(%error, "cannot accept connections; trying again until it works");
                 }
-                let mut sleep = runtime.sleep();
-                let deadline = runtime.now() + pause;
-                poll_fn(|cx| {
-                    if stop.as_mut().poll(cx).is_ready() {
-                        return Poll::Ready(());
-                    }
-                    sleep.poll_until(cx, deadline)
-                })
-                .await;
-                pause = (pause * 2).min(LONGEST_PAUSE);
-                if server.is_stopping() {
+                if unless(stop.as_mut(), wait(&runtime, pause)).await.is_none() {
                     break;
                 }
+                pause = (pause * 2).min(LONGEST_PAUSE);
             }
         }
     }
@@ -112,6 +84,21 @@ pub(super) async fn accept<R, L, H>(
     drop(file);
     drop(listener);
     drop(tally);
+}
+
+/// Awaits `future`, unless `stop` is ready before.
+async fn unless<T>(
+    mut stop: Pin<&mut impl Future<Output = ()>>,
+    future: impl Future<Output = T>,
+) -> Option<T> {
+    let mut future = pin!(future);
+    poll_fn(|cx| {
+        if stop.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(None);
+        }
+        future.as_mut().poll(cx).map(Some)
+    })
+    .await
 }
 
 /// Whether an error of `accept` concerns one connection, and not the listener.
@@ -163,19 +150,13 @@ fn admit<R: Runtime, H: Handler>(
 
 /// Runs a connection that is turned away.
 async fn refuse<R: Runtime, D>(mut link: Link<R>, server: Server<D>, tally: Tally<D>) {
-    let mut stop = pin!(server.wait_for_stop());
-    poll_fn(|cx| {
-        if stop.as_mut().poll(cx).is_ready() {
-            return Poll::Ready(());
-        }
-        while let Poll::Ready(event) = link.poll_event(cx, usize::MAX) {
-            if matches!(event, Event::Closed(_)) {
-                return Poll::Ready(());
-            }
-        }
-        Poll::Pending
-    })
-    .await;
+    let turned_away = async {
+        while !matches!(
+            poll_fn(|cx| link.poll_event(cx, usize::MAX)).await,
+            Event::Closed(_)
+        ) {}
+    };
+    unless(pin!(server.wait_for_stop()), turned_away).await;
     drop(tally);
 }
 

@@ -152,12 +152,7 @@ pub async fn a_lost_server_is_noticed<A: Adapter>(world: World<A>) {
     let endpoint = listener.endpoint();
     let server = std::thread::spawn(move || {
         let mut raw = listener.accept();
-        raw.send(
-            FrameKind::SessionInit,
-            Some(SESSION),
-            b"Session established",
-        );
-        raw.expect(FrameKind::SessionAck);
+        raw.offer(SESSION);
     });
     let client = world.client().connect(endpoint).await.unwrap();
     let reason = end(&client).await;
@@ -181,12 +176,7 @@ pub async fn lost_messages_are_reported<A: Adapter>(world: World<A>) {
     let (leave, told) = std::sync::mpsc::channel();
     let server = std::thread::spawn(move || {
         let mut raw = listener.accept();
-        raw.send(
-            FrameKind::SessionInit,
-            Some(SESSION),
-            b"Session established",
-        );
-        raw.expect(FrameKind::SessionAck);
+        raw.offer(SESSION);
         raw.expect(FrameKind::Message);
         told.recv().unwrap();
     });

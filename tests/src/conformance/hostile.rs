@@ -122,20 +122,21 @@ pub async fn another_session_id_is_refused<A: Adapter>(world: World<A>) {
     server.stop().await;
 }
 
+/// An echo and a client of it, with the same settings.
+async fn echo_with<A: Adapter>(world: &World<A>, config: Config) -> (Server, Client) {
+    let builder = world.server(Echo).config(config.clone());
+    let server = builder.bind().await.unwrap();
+    let endpoint = server.endpoints()[0].clone();
+    let client = world.client().config(config).connect(endpoint).await;
+    (server, client.unwrap())
+}
+
 /// A client from which nothing comes is asked, told and dropped.
 pub async fn a_silent_client_is_dropped<A: Adapter>(world: World<A>) {
     let config = Config::default()
         .heartbeat(Some(Duration::from_millis(200)))
         .idle_timeout(Some(Duration::from_secs(2)));
-    let server = world
-        .server(Echo)
-        .config(config.clone())
-        .bind()
-        .await
-        .unwrap();
-    let endpoint = server.endpoints()[0].clone();
-    let lively = world.client().config(config).connect(endpoint).await;
-    let lively = lively.unwrap();
+    let (server, lively) = echo_with(&world, config).await;
     let mut silent = Raw::connect(&server.endpoints()[0]);
     silent.establish();
     let asked = silent.frame().unwrap();
@@ -155,15 +156,7 @@ pub async fn a_client_that_only_reads_lives<A: Adapter>(world: World<A>) {
     let config = Config::default()
         .heartbeat(Some(Duration::from_millis(50)))
         .idle_timeout(Some(Duration::from_millis(300)));
-    let server = world
-        .server(Echo)
-        .config(config.clone())
-        .bind()
-        .await
-        .unwrap();
-    let endpoint = server.endpoints()[0].clone();
-    let client = world.client().config(config).connect(endpoint).await;
-    let client = client.unwrap();
+    let (server, client) = echo_with(&world, config).await;
     // Many intervals, more than one timeout.
     world.pause(Duration::from_secs(1)).await;
     assert_eq!(client.closed(), None);
@@ -255,8 +248,7 @@ pub async fn a_server_that_closes_is_noticed<A: Adapter>(world: World<A>) {
         drop(listener.accept());
         let mut raw = listener.accept();
         let session = Some(Uuid::from_u128(5));
-        raw.send(FrameKind::SessionInit, session, b"Session established");
-        raw.expect(FrameKind::SessionAck);
+        raw.offer(Uuid::from_u128(5));
         raw.send(FrameKind::Error, session, b"something went wrong");
         raw.send(
             FrameKind::Disconnect,

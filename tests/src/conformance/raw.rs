@@ -83,6 +83,16 @@ impl Raw {
         session
     }
 
+    /// Goes through the handshake of a server.
+    pub fn offer(&mut self, session: Uuid) {
+        self.send(
+            FrameKind::SessionInit,
+            Some(session),
+            b"Session established",
+        );
+        self.expect(FrameKind::SessionAck);
+    }
+
     /// Sends bytes as they are. A peer that has closed takes none, which is its right.
     pub fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.socket.write_all(bytes)
