@@ -4,7 +4,7 @@
 use std::hint::black_box;
 use std::sync::Arc;
 
-use chat_core::frame::{Decoder, Encoder, Frame, FrameKind, LEGACY_MIN_FRAME, Limits};
+use chat_core::frame::{Decoder, Encoder, Extra, Frame, FrameKind, LEGACY_MIN_FRAME, Limits};
 use chat_core::{Config, Connection, ContentType, Event, Instant, Key, Message, Uuid};
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use hmac::{Hmac, KeyInit, Mac};
@@ -27,6 +27,7 @@ fn message(len: usize) -> Frame {
         content_type: ContentType::BINARY,
         session: Some(SESSION),
         content: vec![0xa5; len].into(),
+        extra: Extra::None,
     }
 }
 

@@ -2,11 +2,14 @@
 
 use core::time::Duration;
 
-use crate::frame::{Limits, MAX_CONTENT, MAX_HEADER};
+use crate::frame::{
+    ChunkLimits, Extensions, Limits, MAX_CHUNK, MAX_CONTENT, MAX_HEADER, MIN_CHUNK,
+    MIN_PING_TIMEOUT, MIN_WINDOW,
+};
 use crate::key::Key;
 #[cfg(feature = "driver")]
 use crate::message::OVERHEAD;
-use crate::{Message, SendError};
+use crate::{ContentType, Message, SendError};
 
 /// The longest content of a frame that is no message: a goodbye whose reason is escaped.
 const MIN_CONTENT: u32 = 8 * 1024;
@@ -38,6 +41,28 @@ pub struct Config {
     pub(crate) max_inbox: usize,
     pub(crate) max_outbox: usize,
     pub(crate) min_rate: u32,
+    pub(crate) coalesce: bool,
+    pub(crate) ping_timeout: Option<Duration>,
+    pub(crate) chunks: bool,
+    pub(crate) chunk_threshold: u32,
+    pub(crate) chunk_size: u32,
+    pub(crate) window: u32,
+    pub(crate) max_transfers: u32,
+    pub(crate) max_message: u64,
+    pub(crate) receive: Receive,
+    pub(crate) transfer_timeout: Option<Duration>,
+}
+
+/// How messages that come in chunks are received.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Receive {
+    /// Reassembled: as an [`Event::Message`](crate::Event::Message) when they are complete, up to
+    /// [`Config::max_message`].
+    #[default]
+    Whole,
+    /// As they come, of any size: an [`Event::Transfer`](crate::Event::Transfer) announces each,
+    /// [`Connection::read`](crate::Connection::read) gives its pieces.
+    Pieces,
 }
 
 impl Config {
@@ -57,6 +82,16 @@ impl Config {
             max_inbox: 256 * 1024,
             max_outbox: 256 * 1024,
             min_rate: 16 * 1024,
+            coalesce: true,
+            ping_timeout: Some(Duration::from_secs(15)),
+            chunks: true,
+            chunk_threshold: 8 * 1024,
+            chunk_size: MAX_CHUNK,
+            window: 256 * 1024,
+            max_transfers: 32,
+            max_message: 64 * 1024 * 1024,
+            receive: Receive::Whole,
+            transfer_timeout: Some(Duration::from_secs(60)),
         }
     }
 
@@ -105,11 +140,12 @@ impl Config {
         self
     }
 
-    /// The longest content of a message taken or sent, in bytes: 10,485,760, the limit of the
-    /// protocol, above which no value goes. Other frames have up to 8 KiB all the same.
+    /// The longest content of a message taken or sent in one piece, in bytes: 10,485,760, the limit
+    /// of the protocol, above which no value goes. Other frames have up to 8 KiB all the same, and
+    /// chunks up to 64 KiB.
     #[must_use]
     pub fn max_content(mut self, bytes: u32) -> Self {
-        self.limits.content = bytes.min(MAX_CONTENT);
+        self.limits.content = bytes.clamp(1, MAX_CONTENT);
         self
     }
 
@@ -129,30 +165,170 @@ impl Config {
         self
     }
 
+    /// Nothing beyond version 1 is offered or taken: no extension of PROTOCOL.md §4.6.
+    #[must_use]
+    pub fn version_1(self) -> Self {
+        self.coalesce(false).ping_timeout(None).chunks(false)
+    }
+
+    /// Whether to take several frames at a time, without padding, and to send so to a peer that
+    /// takes them too: yes.
+    #[must_use]
+    pub fn coalesce(mut self, yes: bool) -> Self {
+        self.coalesce = yes;
+        self
+    }
+
+    /// How long a peer that promised to answer may take for it: 15 s, at least 3 s. `None` does not
+    /// use the extension; then only [`idle_timeout`](Self::idle_timeout) finds a peer that is gone.
+    ///
+    /// A peer that is busy says so in time: it does not count as gone.
+    #[must_use]
+    pub fn ping_timeout(mut self, timeout: Option<Duration>) -> Self {
+        let least = Duration::from_millis(MIN_PING_TIMEOUT.into());
+        self.ping_timeout = timeout.map(|timeout| timeout.max(least));
+        self
+    }
+
+    /// Whether to send large messages in chunks to a peer that takes them, and to take them: yes.
+    /// Without it a message is one frame, of up to [`max_content`](Self::max_content).
+    #[must_use]
+    pub fn chunks(mut self, yes: bool) -> Self {
+        self.chunks = yes;
+        self
+    }
+
+    /// The largest message that goes out in one piece where there are chunks, in bytes: 8 KiB. What
+    /// is larger lets smaller ones, heartbeats and errors go first.
+    #[must_use]
+    pub fn chunk_threshold(mut self, bytes: u32) -> Self {
+        self.chunk_threshold = bytes;
+        self
+    }
+
+    /// How much of a message goes out in one chunk, in bytes: 64 KiB, the most; at least 1 KiB.
+    /// Smaller ones let others go between them sooner, where the line is slow.
+    #[must_use]
+    pub fn chunk_size(mut self, bytes: u32) -> Self {
+        self.chunk_size = bytes.clamp(MIN_CHUNK, MAX_CHUNK);
+        self
+    }
+
+    /// How many bytes of each incoming transfer may be on their way or wait to be read: 256 KiB, at
+    /// least 64 KiB. A transfer is no faster than this much for each round trip.
+    #[must_use]
+    pub fn window(mut self, bytes: u32) -> Self {
+        self.window = bytes.max(MAX_CHUNK.max(MIN_WINDOW));
+        self
+    }
+
+    /// How many incoming transfers may be open at a time, and how many outgoing ones are begun: 32,
+    /// at least 1. With the [`window`](Self::window) it bounds what a peer can make this end hold.
+    #[must_use]
+    pub fn max_transfers(mut self, transfers: u32) -> Self {
+        self.max_transfers = transfers.max(1);
+        self
+    }
+
+    /// The largest message that is sent, and that is reassembled, in bytes: 64 MiB. Streams of
+    /// pieces have no limit.
+    ///
+    /// What is held of all messages that are being reassembled stays below this, and a
+    /// [`window`](Self::window) for each of the [`max_transfers`](Self::max_transfers).
+    #[must_use]
+    pub fn max_message(mut self, bytes: u64) -> Self {
+        self.max_message = bytes.max(1);
+        self
+    }
+
+    /// How messages that come in chunks are received: whole.
+    #[must_use]
+    pub fn receive(mut self, receive: Receive) -> Self {
+        self.receive = receive;
+        self
+    }
+
+    /// How long a transfer may wait for the peer: 60 s, and what the windows take at the
+    /// [minimal rate](Self::min_rate). `None` waits for ever.
+    #[must_use]
+    pub fn transfer_timeout(mut self, timeout: Option<Duration>) -> Self {
+        self.transfer_timeout = timeout.filter(|timeout| !timeout.is_zero());
+        self
+    }
+
+    /// What this end can do, and how much it takes.
+    pub(crate) fn extensions(&self) -> Extensions {
+        let any = self.coalesce || self.ping_timeout.is_some() || self.chunks;
+        Extensions {
+            max_content: any.then_some(self.limits.content),
+            coalesce: self.coalesce,
+            ping: self
+                .ping_timeout
+                .map(|timeout| u32::try_from(timeout.as_millis()).unwrap_or(u32::MAX)),
+            chunk: self.chunks.then_some(ChunkLimits {
+                size: MAX_CHUNK,
+                window: self.window,
+                transfers: self.max_transfers,
+                message: (self.receive == Receive::Whole).then_some(self.max_message),
+            }),
+        }
+    }
+
     /// What a decoder takes: the frames of the protocol itself have to fit.
     pub(crate) fn frame_limits(&self) -> Limits {
+        let least = if self.chunks { MAX_CHUNK } else { MIN_CONTENT };
         Limits {
-            content: self.limits.content.max(MIN_CONTENT),
+            content: self.limits.content.max(least),
             ..self.limits
         }
     }
 
-    /// What the largest message costs whoever keeps it.
+    /// What the largest message that arrives costs whoever keeps it.
     #[cfg(feature = "driver")]
     pub(crate) fn largest_message(&self) -> usize {
-        self.limits.content as usize + MAX_CONTENT_TYPE + OVERHEAD
+        let chunked = match self.receive {
+            Receive::Whole if self.chunks => self.max_message,
+            _ => 0,
+        };
+        let chunked = usize::try_from(chunked).unwrap_or(usize::MAX / 2);
+        chunked.max(self.limits.content as usize) + MAX_CONTENT_TYPE + OVERHEAD
     }
 
-    /// Hands a message that no frame may carry back as an error, without encoding it.
+    /// The largest message that any peer may take.
+    fn largest_sent(&self) -> u64 {
+        let chunked = if self.chunks { self.max_message } else { 0 };
+        chunked.max(self.limits.content.into())
+    }
+
+    /// Hands a message that cannot be sent to anybody back as an error.
     pub(crate) fn check(&self, message: Message) -> Result<Message, SendError> {
         if message.content().is_empty() || message.content_type().is_empty() {
             Err(SendError::Empty(message))
-        } else if message.content().len() > self.limits.content as usize
-            || message.content_type().len() > MAX_CONTENT_TYPE
+        } else if message.content().len() as u64 > self.largest_sent()
+            || !Self::is_content_type(message.content_type())
         {
             Err(SendError::TooLarge(message))
         } else {
             Ok(message)
+        }
+    }
+
+    /// Whether a content type is one that can be sent.
+    pub(crate) fn is_content_type(content_type: &ContentType) -> bool {
+        (1..=MAX_CONTENT_TYPE).contains(&content_type.len())
+    }
+
+    /// The largest message that a peer takes that can do this.
+    pub(crate) fn largest_for(&self, peer: &Extensions) -> u64 {
+        let frame = peer
+            .max_content
+            .unwrap_or(MAX_CONTENT)
+            .min(self.limits.content);
+        match peer.chunk {
+            None => frame.into(),
+            Some(ChunkLimits { message, .. }) => {
+                message.map_or(self.max_message, |most| most.min(self.max_message))
+            }
         }
     }
 

@@ -21,6 +21,18 @@ pub enum ProtocolError {
     /// A `session_init` that names no session.
     #[error("session_init without a session id")]
     NoSession,
+    /// A `session_ack` that chooses what was not offered.
+    #[error("session_ack chooses an extension that was not offered")]
+    NotOffered,
+    /// A `chunk` of a transfer that there is not, or that is over.
+    #[error("chunk of a transfer that does not exist")]
+    WrongTransfer,
+    /// More transfers than this end takes.
+    #[error("too many transfers at a time")]
+    TooManyTransfers,
+    /// More bytes of a transfer than this end takes, or than it was sent.
+    #[error("more than the window of a transfer")]
+    Window,
 }
 
 /// Why a message was not queued. It is handed back; nothing has changed.

@@ -6,7 +6,7 @@ use core::fmt;
 
 use uuid::Uuid;
 
-use crate::{Message, ProtocolError};
+use crate::{ContentType, Message, ProtocolError, Transfer, TransferError, TransferId};
 
 /// Something that happened on a [`Connection`](crate::Connection).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,6 +23,35 @@ pub enum Event {
     /// [`Closed`](Self::Closed) follows. The text is the peer's: sanitise it before a terminal
     /// sees it.
     Error(String),
+    /// A message begins to arrive in pieces, with [`Receive::Pieces`](crate::Receive::Pieces).
+    Transfer {
+        /// Its number, for [`Connection::read`](crate::Connection::read).
+        id: TransferId,
+        /// What is known of it.
+        transfer: Transfer,
+    },
+    /// The peer has taken all of a transfer of [`Connection::open`](crate::Connection::open).
+    Sent {
+        /// Its number.
+        id: TransferId,
+    },
+    /// A transfer of [`Connection::open`](crate::Connection::open) was given up.
+    Aborted {
+        /// Its number.
+        id: TransferId,
+        /// Why.
+        error: TransferError,
+    },
+    /// A message of [`Connection::send`](crate::Connection::send), which went out in pieces, was
+    /// given up.
+    Undelivered {
+        /// What its content was.
+        content_type: ContentType,
+        /// Its size in bytes.
+        size: u64,
+        /// Why.
+        error: TransferError,
+    },
     /// The connection is over. The last event, and there is exactly one.
     Closed(CloseReason),
 }
@@ -72,6 +101,8 @@ pub enum Timeout {
     Idle,
     /// The transport took none of the bytes that waited for it.
     Stall,
+    /// The peer did not answer, as it had promised (PROTOCOL.md §5.2).
+    Answer,
 }
 
 impl fmt::Display for CloseReason {
@@ -95,6 +126,7 @@ impl fmt::Display for Timeout {
             Self::Handshake => "timed out: the handshake was not done in time",
             Self::Idle => "timed out: nothing was heard from the peer",
             Self::Stall => "timed out: the peer took none of the bytes sent to it",
+            Self::Answer => "timed out: the peer did not answer",
         })
     }
 }

@@ -14,13 +14,17 @@ pub mod frame;
 mod key;
 mod message;
 mod time;
+mod transfer;
 
 pub use backoff::Backoff;
-pub use config::Config;
+pub use config::{Config, Receive};
 pub use connection::{Connection, Role, State, Stats};
 pub use error::{ProtocolError, SendError};
 pub use event::{CloseReason, Event, Timeout};
 pub use key::Key;
 pub use message::{ContentType, Message};
 pub use time::Instant;
+pub use transfer::{
+    OpenError, Read, Transfer, TransferError, TransferFault, TransferId, WriteError,
+};
 pub use uuid::Uuid;

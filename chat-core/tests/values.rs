@@ -2,7 +2,7 @@
 
 use core::time::Duration;
 
-use chat_core::frame::{Encoder, Frame, FrameKind};
+use chat_core::frame::{Encoder, Extra, Frame, FrameKind};
 use chat_core::{ContentType, Instant, Key, Message, SendError};
 
 #[test]
@@ -75,6 +75,7 @@ fn the_default_key_is_the_documented_one() {
         content_type: ContentType::TEXT,
         session: None,
         content: "hello".into(),
+        extra: Extra::None,
     };
     let encode = |key| {
         Encoder::new(key)

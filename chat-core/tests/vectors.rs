@@ -4,7 +4,7 @@ mod support;
 
 use bytes::Bytes;
 use chat_core::frame::{
-    Decoder, Encoder, Frame, FrameError, FrameKind, HeaderFault, Limits, MAGIC, MAX_CONTENT,
+    Decoder, Encoder, Extra, Frame, FrameError, FrameKind, HeaderFault, Limits, MAGIC, MAX_CONTENT,
     MAX_HEADER,
 };
 use chat_core::{ContentType, Key};
@@ -167,6 +167,7 @@ fn parse_message(message: &Value) -> Frame {
             .as_str()
             .map(|id| id.parse().expect("a UUID")),
         content: content.into(),
+        extra: Extra::None,
     }
 }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arbitrary::Arbitrary;
-use chat_core::frame::{Encoder, Frame, FrameKind};
+use chat_core::frame::{Encoder, Extra, Frame, FrameKind};
 use chat_core::{Config, Connection, Event, Instant, Key, Message, Uuid};
 use libfuzzer_sys::fuzz_target;
 
@@ -138,6 +138,7 @@ impl Valid {
             content_type: "text/plain".into(),
             session,
             content: content.into(),
+            extra: Extra::None,
         };
         encoder
             .encode(&frame, 0)

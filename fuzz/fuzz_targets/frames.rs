@@ -2,7 +2,7 @@
 #![no_main]
 
 use arbitrary::Arbitrary;
-use chat_core::frame::{Decoder, Encoder, Frame, FrameKind, Limits};
+use chat_core::frame::{Decoder, Encoder, Extra, Frame, FrameKind, Limits};
 use chat_core::{Key, Uuid};
 use libfuzzer_sys::fuzz_target;
 
@@ -33,6 +33,7 @@ fuzz_target!(|input: Input| {
             content_type: one.content_type.into(),
             session: one.session.map(Uuid::from_u128),
             content: one.content.into(),
+            extra: Extra::None,
         };
         let Ok(encoded) = encoder.encode(&frame, usize::from(one.min_len)) else {
             continue;

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use super::{Connection, Sort};
 use crate::ContentType;
 use crate::Instant;
-use crate::frame::{EncodedFrame, FrameKind, LEGACY_MIN_FRAME, push_json_string};
+use crate::frame::{ChunkOp, EncodedFrame, Extra, FrameKind, push_json_string};
 
 /// How much of a reason or an error text is sent, and kept of the peer's.
 const MAX_TEXT: usize = 1024;
@@ -36,10 +36,21 @@ impl Connection {
             FrameKind::Error,
             ContentType::TEXT,
             Bytes::copy_from_slice(text.as_bytes()),
+            Extra::None,
             min_len,
         )
         // Not empty, and at most `MAX_TEXT` bytes.
         .expect("an error text fits")
+    }
+
+    /// A transfer is given up.
+    pub(super) fn abort_frame(&mut self, id: u64, reason: &str) -> EncodedFrame {
+        let reason = match cut(reason) {
+            "" => "unspecified reason",
+            reason => reason,
+        };
+        let reason = Bytes::copy_from_slice(reason.as_bytes());
+        self.encode_chunk(id, ChunkOp::Abort, ContentType::TEXT, reason)
     }
 
     pub(super) fn push_disconnect(&mut self, now: Instant, reason: &str) {
@@ -51,7 +62,8 @@ impl Connection {
                 FrameKind::Disconnect,
                 ContentType::JSON,
                 json.into(),
-                LEGACY_MIN_FRAME,
+                Extra::None,
+                self.min_len(),
             )
             // At most six times `MAX_TEXT` bytes.
             .expect("a reason fits");

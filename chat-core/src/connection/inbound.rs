@@ -3,11 +3,11 @@
 use bytes::Bytes;
 
 use super::goodbye::{disconnect_reason, error_text};
-use super::{Connection, Phase, Role, Sort};
-use crate::frame::{Frame, FrameError, FrameKind, LEGACY_MIN_FRAME};
+use super::{Connection, Phase, Role, Sort, State};
+use crate::frame::{EncodedFrame, Extensions, Extra, Frame, FrameError, FrameKind};
 use crate::{CloseReason, ContentType, Event, Instant, Message, ProtocolError};
 
-const PING: &[u8] = b"ping";
+pub(super) const PING: &[u8] = b"ping";
 const PONG: &[u8] = b"pong";
 
 impl Connection {
@@ -25,6 +25,7 @@ impl Connection {
                 self.deaf = true;
                 let taken = data.len() - input.len();
                 self.stats.bytes_received += taken as u64;
+                self.fill(now);
                 return taken;
             }
             match self.decoder.decode(&mut input) {
@@ -32,6 +33,7 @@ impl Connection {
                 Ok(Some(frame)) => {
                     self.stats.frames_received += 1;
                     self.heard = now;
+                    self.asked = None;
                     self.handle_frame(now, frame);
                 }
                 Err(error) => self.fail(now, error.into()),
@@ -39,6 +41,7 @@ impl Connection {
         }
         self.deaf = !self.wants_input();
         self.stats.bytes_received += data.len() as u64;
+        self.fill(now);
         data.len()
     }
 
@@ -47,7 +50,7 @@ impl Connection {
         match &mut self.phase {
             Phase::Handshake { .. } | Phase::Established => {
                 let mid_frame = self.decoder.partial_len() > 0;
-                self.finish(CloseReason::Eof { mid_frame });
+                self.end(CloseReason::Eof { mid_frame });
             }
             Phase::Closing { eof, .. } => {
                 *eof = true;
@@ -60,12 +63,12 @@ impl Connection {
     /// The transport failed, in either direction: nothing can be sent or received any more.
     pub fn handle_transport_error(&mut self, _now: Instant, error: &str) {
         match &self.phase {
-            Phase::Handshake { .. } | Phase::Established => self.finish(CloseReason::Transport {
+            Phase::Handshake { .. } | Phase::Established => self.end(CloseReason::Transport {
                 error: error.into(),
             }),
             Phase::Closing { reason, .. } => {
                 let reason = reason.clone();
-                self.finish(reason);
+                self.end(reason);
             }
             Phase::Closed => {}
         }
@@ -78,8 +81,16 @@ impl Connection {
 
     fn handle_frame(&mut self, now: Instant, frame: Frame) {
         if frame.kind == FrameKind::Disconnect && !self.is_foreign(&frame) {
-            let reason = disconnect_reason(&frame.content).into();
-            return self.finish(CloseReason::Peer { reason });
+            let reason = match self.leaving.take() {
+                // Both at the same time.
+                Some(leaving) => CloseReason::Local {
+                    reason: leaving.reason,
+                },
+                None => CloseReason::Peer {
+                    reason: disconnect_reason(&frame.content).into(),
+                },
+            };
+            return self.end(reason);
         }
         match (&self.phase, self.role) {
             (Phase::Handshake { .. }, Role::Client) => self.await_init(now, &frame),
@@ -92,17 +103,20 @@ impl Connection {
         match (frame.kind, frame.session) {
             (FrameKind::SessionInit, Some(session)) => {
                 self.session = Some(session);
-                let ack = self.encode_own(
+                let ours = self.config.extensions();
+                let offer = extensions(frame);
+                self.peer = offer.shared_with(&ours);
+                let ack = self.handshake_frame(
                     FrameKind::SessionAck,
-                    ContentType::BINARY,
                     b"Session acknowledged",
-                    LEGACY_MIN_FRAME,
+                    ours.shared_with(&offer),
+                    self.min_len(),
                 );
                 self.push(now, ack, Sort::Other);
                 self.establish(now, session);
             }
             (FrameKind::SessionInit, None) => self.fail(now, ProtocolError::NoSession),
-            (FrameKind::Error, _) => self.finish(CloseReason::Refused {
+            (FrameKind::Error, _) => self.end(CloseReason::Refused {
                 reason: error_text(&frame.content).into(),
             }),
             (kind, _) => self.fail(now, ProtocolError::Unexpected(kind)),
@@ -112,6 +126,11 @@ impl Connection {
     fn await_ack(&mut self, now: Instant, frame: &Frame) {
         match (frame.kind, self.session) {
             (FrameKind::SessionAck, Some(session)) if frame.session == Some(session) => {
+                let choice = extensions(frame);
+                if !choice.is_part_of(&self.config.extensions()) {
+                    return self.fail(now, ProtocolError::NotOffered);
+                }
+                self.peer = choice;
                 self.establish(now, session);
             }
             (FrameKind::SessionAck, _) => {
@@ -125,6 +144,7 @@ impl Connection {
         if self.is_foreign(&frame) {
             return self.fail(now, ProtocolError::WrongSession(frame.kind));
         }
+        let open = self.state() == State::Established;
         match frame.kind {
             FrameKind::Message if frame.content.len() > self.config.limits.content as usize => {
                 let error = FrameError::ContentTooLarge {
@@ -133,6 +153,9 @@ impl Connection {
                 };
                 self.fail(now, error.into());
             }
+            FrameKind::Chunk => self.handle_chunk(now, frame),
+            // What arrives while this end leaves is discarded.
+            FrameKind::Message | FrameKind::Error if !open => {}
             FrameKind::Message => {
                 self.stats.messages_received += 1;
                 self.push_event(Event::Message(Message::new(
@@ -144,24 +167,33 @@ impl Connection {
             FrameKind::Error => {
                 self.push_event(Event::Error(error_text(&frame.content)));
             }
-            kind @ (FrameKind::SessionInit
-            | FrameKind::SessionAck
-            | FrameKind::Chunk
-            | FrameKind::Disconnect) => self.fail(now, ProtocolError::Unexpected(kind)),
+            kind @ (FrameKind::SessionInit | FrameKind::SessionAck | FrameKind::Disconnect) => {
+                self.fail(now, ProtocolError::Unexpected(kind))
+            }
         }
     }
 
     /// Only a `ping` is answered: whoever answers a `pong` may be answered for ever.
     fn heartbeat(&mut self, now: Instant, content: &Bytes) {
-        if content == PING && self.outbox.has_room_for_answer() {
-            let pong = self.encode_own(
-                FrameKind::Heartbeat,
-                ContentType::BINARY,
-                PONG,
-                LEGACY_MIN_FRAME,
-            );
+        if content == PING {
+            self.say_pong(now);
+        }
+    }
+
+    /// Says that this end lives.
+    pub(super) fn say_pong(&mut self, now: Instant) {
+        if self.outbox.has_room_for_answer() {
+            let pong = self.heartbeat_frame(PONG);
             self.push(now, pong, Sort::Answer);
         }
+    }
+
+    pub(super) fn heartbeat_frame(&mut self, content: &'static [u8]) -> EncodedFrame {
+        let (content, min_len) = (Bytes::from_static(content), self.min_len());
+        let (kind, content_type) = (FrameKind::Heartbeat, ContentType::BINARY);
+        self.encode(kind, content_type, content, Extra::None, min_len)
+            // Its content and type are constants that fit.
+            .expect("a heartbeat fits")
     }
 
     /// Whether an established session's frame belongs to another one (PROTOCOL.md §4.3). A server
@@ -175,5 +207,13 @@ impl Connection {
             (None, Role::Server) => frame.kind != FrameKind::Error,
             (session, _) => session != self.session,
         }
+    }
+}
+
+/// What a frame of the handshake offers or chooses.
+fn extensions(frame: &Frame) -> Extensions {
+    match frame.extra {
+        Extra::Extensions(extensions) => extensions,
+        _ => Extensions::default(),
     }
 }

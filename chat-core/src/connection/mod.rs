@@ -2,7 +2,9 @@
 
 mod goodbye;
 mod inbound;
+mod incoming;
 mod outbox;
+mod outgoing;
 mod timers;
 
 use alloc::collections::VecDeque;
@@ -11,9 +13,12 @@ use alloc::sync::Arc;
 use bytes::Bytes;
 use uuid::Uuid;
 
+use self::incoming::Incoming;
 use self::outbox::{Outbox, Sort};
+use self::outgoing::Outgoing;
 use crate::frame::{
-    Decoder, EncodeError, EncodedFrame, Encoder, Frame, FrameKind, LEGACY_MIN_FRAME, Limits,
+    Decoder, EncodeError, EncodedFrame, Encoder, Extensions, Extra, Frame, FrameKind,
+    LEGACY_MIN_FRAME, Limits,
 };
 use crate::message::OVERHEAD;
 use crate::{CloseReason, Config, ContentType, Event, Instant, Message, ProtocolError, SendError};
@@ -53,6 +58,8 @@ pub struct Stats {
     pub messages_received: u64,
     /// Messages taken whole by the transport.
     pub messages_sent: u64,
+    /// Messages given up before the transport had taken them whole: see [`Event::Undelivered`].
+    pub messages_aborted: u64,
     /// Bytes from the peer, those of an unfinished frame included.
     pub bytes_received: u64,
     /// Bytes taken by the transport.
@@ -74,9 +81,15 @@ pub struct Connection {
     role: Role,
     phase: Phase,
     session: Option<Uuid>,
+    /// What was agreed on, with the peer's numbers.
+    peer: Extensions,
     decoder: Decoder,
     encoder: Encoder,
     outbox: Outbox,
+    outgoing: Outgoing,
+    incoming: Incoming,
+    /// This end is done, but for messages that go out in pieces.
+    leaving: Option<Leaving>,
     inbox: VecDeque<Event>,
     /// What the events in `inbox` cost.
     inbox_bytes: usize,
@@ -93,7 +106,18 @@ pub struct Connection {
     next_ping: Instant,
     /// Since when our `ping` waits to leave.
     ping_since: Option<Instant>,
+    /// When a `ping` left that nothing was heard after.
+    asked: Option<Instant>,
+    /// When the peer is told that this end is busy, should it be.
+    next_busy: Instant,
     stats: Stats,
+}
+
+/// A wish to close that waits.
+struct Leaving {
+    reason: alloc::boxed::Box<str>,
+    /// How long it waits.
+    deadline: Instant,
 }
 
 /// The data of each state.
@@ -123,13 +147,10 @@ impl Connection {
     /// The id must be a fresh random one ([`Uuid`] version 4).
     pub fn server(config: Arc<Config>, session: Uuid, now: Instant) -> Self {
         let mut connection = Self::new(config, Role::Server, Some(session), now);
+        let offer = connection.config.extensions();
         // Alone in its read at the peer, and shorter than that read: no padding (PROTOCOL.md §6).
-        let frame = connection.encode_own(
-            FrameKind::SessionInit,
-            ContentType::BINARY,
-            b"Session established",
-            0,
-        );
+        let frame =
+            connection.handshake_frame(FrameKind::SessionInit, b"Session established", offer, 0);
         connection.push(now, frame, Sort::Other);
         connection
     }
@@ -156,9 +177,13 @@ impl Connection {
                 deadline: now + config.handshake_timeout,
             },
             session,
+            peer: Extensions::default(),
             decoder: Decoder::new(key.clone(), Limits::HANDSHAKE),
             encoder: Encoder::new(key),
             outbox: Outbox::default(),
+            outgoing: Outgoing::new(role),
+            incoming: Incoming::new(),
+            leaving: None,
             inbox: VecDeque::new(),
             inbox_bytes: 0,
             clock: now,
@@ -168,6 +193,8 @@ impl Connection {
             progress: now,
             next_ping: now,
             ping_since: None,
+            asked: None,
+            next_busy: now,
             stats: Stats::default(),
             config,
         }
@@ -183,6 +210,7 @@ impl Connection {
         match (&self.phase, self.role) {
             (Phase::Handshake { .. }, Role::Client) => State::AwaitInit,
             (Phase::Handshake { .. }, Role::Server) => State::AwaitAck,
+            (Phase::Established, _) if self.leaving.is_some() => State::Closing,
             (Phase::Established, _) => State::Established,
             (Phase::Closing { .. }, _) => State::Closing,
             (Phase::Closed, _) => State::Closed,
@@ -192,6 +220,26 @@ impl Connection {
     /// The session's id: the server's from the start, the client's once established.
     pub fn session(&self) -> Option<Uuid> {
         self.session
+    }
+
+    /// The extensions that both ends use, with the limits of the peer (PROTOCOL.md §4.6). Nothing
+    /// before the connection is established.
+    pub fn peer_extensions(&self) -> Extensions {
+        self.peer
+    }
+
+    /// The largest message that [`send`](Self::send) takes, in bytes.
+    pub fn max_message(&self) -> u64 {
+        self.config.largest_for(&self.peer)
+    }
+
+    /// Whether a message goes out in pieces: then it lets others go first, and others do not wait
+    /// for it.
+    pub fn is_chunked(&self, message: &Message) -> bool {
+        let len = message.content().len() as u64;
+        let frame = self.peer.max_content.unwrap_or(u32::MAX);
+        let threshold = self.config.chunk_threshold.min(frame);
+        self.peer.chunk.is_some() && len > threshold.min(self.config.limits.content).into()
     }
 
     /// What has gone over the connection.
@@ -206,7 +254,7 @@ impl Connection {
 
     /// Bytes that wait to be transmitted, overhead included.
     pub fn outbox_bytes(&self) -> usize {
-        self.outbox.bytes()
+        self.outbox.bytes() + self.outgoing.held()
     }
 
     /// Whether to read from the transport. False while too many events wait to be polled, and when
@@ -214,7 +262,9 @@ impl Connection {
     pub fn wants_input(&self) -> bool {
         match self.phase {
             Phase::Handshake { .. } | Phase::Established => {
-                self.inbox.is_empty() || self.inbox_bytes < self.config.max_inbox
+                self.inbox.is_empty()
+                    || self.inbox_bytes < self.config.max_inbox
+                    || self.leaving.is_some()
             }
             Phase::Closing { .. } => true,
             Phase::Closed => false,
@@ -238,14 +288,24 @@ impl Connection {
     /// `Ok` means that it is in the outbox, not that it has arrived. An error hands the message
     /// back and changes nothing; [`SendError::Full`] means to try again when
     /// [`consume_transmit`](Self::consume_transmit) has made room.
+    ///
+    /// To a peer that takes chunks, a message above [`Config::chunk_threshold`] goes out in
+    /// pieces, and smaller ones overtake it. It has room of its own: the outbox may be full for one
+    /// and not for the other. If the peer gives it up, an [`Event::Undelivered`] says so.
     pub fn send(&mut self, now: Instant, message: Message) -> Result<(), SendError> {
         let now = self.latest(now);
         match self.phase {
             Phase::Handshake { .. } => return Err(SendError::NotEstablished(message)),
-            Phase::Established => {}
-            Phase::Closing { .. } | Phase::Closed => return Err(SendError::Closed(message)),
+            Phase::Established if self.leaving.is_none() => {}
+            _ => return Err(SendError::Closed(message)),
         }
         let message = self.config.check(message)?;
+        if message.content().len() as u64 > self.max_message() {
+            return Err(SendError::TooLarge(message));
+        }
+        if self.is_chunked(&message) {
+            return self.send_in_chunks(now, message);
+        }
         // What cannot fit now is not hashed first.
         if !self.outbox.is_empty()
             && self.outbox.bytes() + message.content().len() > self.config.max_outbox
@@ -256,7 +316,8 @@ impl Connection {
             FrameKind::Message,
             message.content_type().clone(),
             message.content().clone(),
-            LEGACY_MIN_FRAME,
+            Extra::None,
+            self.min_len(),
         );
         match encoded {
             Ok(frame) if self.outbox.has_room(&frame, self.config.max_outbox) => {
@@ -276,8 +337,8 @@ impl Connection {
     /// too many errors wait already.
     pub fn send_error(&mut self, now: Instant, text: &str) {
         let now = self.latest(now);
-        if matches!(self.phase, Phase::Established) {
-            let frame = self.error_frame(text, LEGACY_MIN_FRAME);
+        if self.state() == State::Established {
+            let frame = self.error_frame(text, self.min_len());
             if self.outbox.has_room(&frame, self.config.max_outbox) {
                 self.push(now, frame, Sort::Other);
             }
@@ -287,39 +348,47 @@ impl Connection {
     /// Ends the connection when everything queued has been sent: the peer is told `reason`, of
     /// which it gets the first 1,024 bytes.
     ///
-    /// What still arrives is discarded. Before the connection is established it ends at once;
-    /// when it is closing already, nothing changes.
+    /// What still arrives is discarded, and streams that are not finished are given up. Before the
+    /// connection is established it ends at once; when it is closing already, nothing changes.
     pub fn close(&mut self, now: Instant, reason: &str) {
         let now = self.latest(now);
-        let local = CloseReason::Local {
-            reason: reason.into(),
-        };
         match self.phase {
-            Phase::Handshake { .. } => self.finish(local),
-            Phase::Established => {
-                self.push_disconnect(now, reason);
-                let queued = self.config.at_min_rate(self.outbox.bytes());
-                self.begin_closing(now + queued, local);
+            Phase::Handshake { .. } => self.end(CloseReason::Local {
+                reason: reason.into(),
+            }),
+            Phase::Established if self.leaving.is_none() => {
+                self.give_up_unfinished(now, "closing");
+                self.drop_all_incoming("closing");
+                let queued = self.config.at_min_rate(self.outbox_bytes());
+                self.leaving = Some(Leaving {
+                    reason: reason.into(),
+                    deadline: now + queued + self.config.close_timeout,
+                });
+                self.fill(now);
             }
-            Phase::Closing { .. } | Phase::Closed => {}
+            _ => {}
         }
     }
 
     /// Like [`close`](Self::close), but drops what is queued: the peer is told next.
     pub fn abort(&mut self, now: Instant, reason: &str) {
         if matches!(self.phase, Phase::Established) {
-            self.outbox.clear_unbegun();
+            self.drop_unsent();
         }
         self.close(now, reason);
+        let now = self.latest(now);
+        self.fill(now);
     }
 
     /// The bytes to write next, as up to `out.len()` slices; returns how many were set. Two are
     /// enough. Zero slices: nothing to write.
     ///
-    /// To a peer that negotiated nothing this is at most one frame: write it with one call, and
-    /// without delay (`TCP_NODELAY`), for such a peer may read no more than that at once.
+    /// More slices are more frames at a time, for a peer that takes them so. To others this is at
+    /// most one frame: write it with one call, and without delay (`TCP_NODELAY`), for such a peer
+    /// may read no more than that at once.
     pub fn poll_transmit<'a>(&'a self, out: &mut [&'a [u8]]) -> usize {
-        self.outbox.peek(out)
+        let frames = if self.peer.coalesce { usize::MAX } else { 1 };
+        self.outbox.peek(out, frames)
     }
 
     /// The transport took this many of the bytes that [`poll_transmit`](Self::poll_transmit)
@@ -335,14 +404,19 @@ impl Connection {
         let now = self.latest(now);
         self.progress = now;
         self.stats.bytes_sent += bytes as u64;
-        if let Some(sort) = self.outbox.consume(bytes) {
+        let mut left = bytes;
+        while left > 0 {
+            let Some(sort) = self.outbox.consume(&mut left) else {
+                break;
+            };
             self.stats.frames_sent += 1;
             match sort {
-                Sort::Message => self.stats.messages_sent += 1,
+                Sort::Message | Sort::LastPiece => self.stats.messages_sent += 1,
                 Sort::Ping => self.ping_left(now),
-                Sort::Answer | Sort::Other => {}
+                Sort::Answer | Sort::Control | Sort::Piece | Sort::Other => {}
             }
         }
+        self.fill(now);
         self.finish_if_done();
     }
 
@@ -380,6 +454,7 @@ impl Connection {
         kind: FrameKind,
         content_type: ContentType,
         content: Bytes,
+        extra: Extra,
         min_len: usize,
     ) -> Result<EncodedFrame, EncodeError> {
         let frame = Frame {
@@ -387,21 +462,60 @@ impl Connection {
             content_type,
             session: self.session,
             content,
+            extra,
         };
         self.encoder.encode(&frame, min_len)
     }
 
-    /// Encodes a frame of the protocol's own.
-    fn encode_own(
+    /// Encodes a frame of the handshake; extensions that are none are not mentioned.
+    fn handshake_frame(
         &mut self,
         kind: FrameKind,
-        content_type: ContentType,
         content: &'static [u8],
+        extensions: Extensions,
         min_len: usize,
     ) -> EncodedFrame {
-        self.encode(kind, content_type, Bytes::from_static(content), min_len)
+        let extra = if extensions == Extensions::default() {
+            Extra::None
+        } else {
+            Extra::Extensions(extensions)
+        };
+        let content = Bytes::from_static(content);
+        self.encode(kind, ContentType::BINARY, content, extra, min_len)
             // Contents and types are constants that fit.
-            .expect("a frame of the protocol fits")
+            .expect("a frame of the handshake fits")
+    }
+
+    /// How short a frame to this peer may be (PROTOCOL.md §6).
+    fn min_len(&self) -> usize {
+        if self.peer.coalesce {
+            0
+        } else {
+            LEGACY_MIN_FRAME
+        }
+    }
+
+    /// Puts into the outbox what is to be sent of transfers, and says goodbye when that was all.
+    fn fill(&mut self, now: Instant) {
+        if !matches!(self.phase, Phase::Established) {
+            return;
+        }
+        self.make_answers(now);
+        self.make_pieces(now);
+        if !self.outgoing.is_unsent()
+            && let Some(leaving) = self.leaving.take()
+        {
+            self.push_disconnect(now, &leaving.reason);
+            let queued = self.config.at_min_rate(self.outbox.bytes());
+            let reason = leaving.reason;
+            self.begin_closing(now + queued, CloseReason::Local { reason });
+        }
+    }
+
+    /// Drops everything that is queued, but what has been begun.
+    fn drop_unsent(&mut self) {
+        self.outbox.clear_unbegun();
+        self.outgoing.clear();
     }
 
     fn establish(&mut self, now: Instant, session: Uuid) {
@@ -416,6 +530,9 @@ impl Connection {
     /// The time to close in runs from `start`.
     fn begin_closing(&mut self, start: Instant, reason: CloseReason) {
         self.decoder.clear();
+        self.outgoing.clear();
+        self.incoming.end();
+        self.leaving = None;
         self.phase = Phase::Closing {
             reason,
             deadline: start + self.config.close_timeout,
@@ -428,12 +545,12 @@ impl Connection {
     fn fail(&mut self, now: Instant, error: ProtocolError) {
         let reason = CloseReason::Protocol(error);
         if matches!(self.phase, Phase::Established) {
-            self.outbox.clear_unbegun();
-            self.push_error(now, &alloc::format!("{error}"), LEGACY_MIN_FRAME);
+            self.drop_unsent();
+            self.push_error(now, &alloc::format!("{error}"), self.min_len());
             self.push_disconnect(now, "Protocol error");
             self.begin_closing(now, reason);
         } else {
-            self.finish(reason);
+            self.end(reason);
         }
     }
 
@@ -445,15 +562,17 @@ impl Connection {
             } = &self.phase
         {
             let reason = reason.clone();
-            self.finish(reason);
+            self.end(reason);
         }
     }
 
     /// The one end of every connection.
-    fn finish(&mut self, reason: CloseReason) {
+    fn end(&mut self, reason: CloseReason) {
         self.decoder.clear();
         self.phase = Phase::Closed;
         self.outbox = Outbox::default();
+        self.outgoing.clear();
+        self.incoming.end();
         self.push_event(Event::Closed(reason));
     }
 }
@@ -462,6 +581,14 @@ fn cost(event: &Event) -> usize {
     match event {
         Event::Message(message) => message.cost(),
         Event::Error(text) => text.len() + OVERHEAD,
-        Event::Established { .. } | Event::Closed(_) => OVERHEAD,
+        Event::Transfer { transfer, .. } => {
+            let name = transfer.file_name().map_or(0, str::len);
+            transfer.content_type().len() + name + OVERHEAD
+        }
+        Event::Undelivered { content_type, .. } => content_type.len() + OVERHEAD,
+        Event::Established { .. }
+        | Event::Sent { .. }
+        | Event::Aborted { .. }
+        | Event::Closed(_) => OVERHEAD,
     }
 }

@@ -19,6 +19,12 @@ pub(super) enum Sort {
     Ping,
     /// A `pong`.
     Answer,
+    /// What is said about a transfer of the peer's.
+    Control,
+    /// Of a transfer of this end's.
+    Piece,
+    /// The end of a message that went out in pieces.
+    LastPiece,
     Other,
 }
 
@@ -31,6 +37,16 @@ struct Queued {
 impl Queued {
     fn cost(&self) -> usize {
         self.frame.len() + OVERHEAD
+    }
+
+    fn is_piece(&self) -> bool {
+        matches!(self.sort, Sort::Piece | Sort::LastPiece)
+    }
+
+    /// Its bytes: the headers, and the content unless that is with them.
+    fn slices(&self) -> impl Iterator<Item = &[u8]> {
+        let slices = [&self.frame.head[..], &self.frame.content[..]];
+        slices.into_iter().filter(|slice| !slice.is_empty())
     }
 }
 
@@ -45,6 +61,8 @@ pub(super) struct Outbox {
     data: VecDeque<Queued>,
     /// The cost of all three.
     bytes: usize,
+    /// Of these, the cost of pieces.
+    pieces: usize,
 }
 
 impl Outbox {
@@ -57,18 +75,33 @@ impl Outbox {
         self.bytes
     }
 
+    /// Of these, those of pieces.
+    pub(super) fn piece_bytes(&self) -> usize {
+        self.pieces
+    }
+
+    /// How many control frames wait.
+    pub(super) fn control_len(&self) -> usize {
+        self.control.len()
+    }
+
     /// Whether a frame fits under `cap`; into an empty outbox any does.
     pub(super) fn has_room(&self, frame: &EncodedFrame, cap: usize) -> bool {
         self.is_empty() || self.bytes + frame.len() + OVERHEAD <= cap
     }
 
-    /// Queues a frame: behind all others, or, if it is a heartbeat, before all messages.
+    /// Queues a frame: behind all others, or, if it is a heartbeat or an answer, before all messages.
     pub(super) fn push(&mut self, frame: EncodedFrame, sort: Sort) {
         let queued = Queued { frame, sort };
         self.bytes += queued.cost();
+        if queued.is_piece() {
+            self.pieces += queued.cost();
+        }
         match sort {
-            Sort::Ping | Sort::Answer => self.control.push_back(queued),
-            Sort::Message | Sort::Other => self.data.push_back(queued),
+            Sort::Ping | Sort::Answer | Sort::Control => self.control.push_back(queued),
+            Sort::Message | Sort::Piece | Sort::LastPiece | Sort::Other => {
+                self.data.push_back(queued);
+            }
         }
         self.advance();
     }
@@ -79,14 +112,9 @@ impl Outbox {
         self.control.iter().filter(is_answer).count() < MAX_ANSWERS
     }
 
-    /// The bytes to write next: one frame, or what is left of it. Returns how many slices were
-    /// set.
-    pub(super) fn peek<'a>(&'a self, out: &mut [&'a [u8]]) -> usize {
-        let Some(Queued { frame, .. }) = &self.current else {
-            return 0;
-        };
-        let slices = [&frame.head[..], &frame.content[..]];
-        let slices = slices.into_iter().filter(|slice| !slice.is_empty());
+    /// The bytes to write next, of at most so many frames. Returns how many slices were set.
+    pub(super) fn peek<'a>(&'a self, out: &mut [&'a [u8]], frames: usize) -> usize {
+        let slices = self.in_order().take(frames).flat_map(Queued::slices);
         let mut count = 0;
         for (place, slice) in out.iter_mut().zip(slices) {
             *place = slice;
@@ -95,21 +123,32 @@ impl Outbox {
         count
     }
 
-    /// Takes `bytes` off the front of what [`peek`](Self::peek) showed. Returns what kind of frame
-    /// that completed.
-    pub(super) fn consume(&mut self, bytes: usize) -> Option<Sort> {
-        let shown = self.current.as_ref().map_or(0, |it| it.frame.len());
-        assert!(
-            bytes <= shown,
-            "more bytes consumed than were shown: {bytes} of {shown}"
-        );
-        let Queued { frame, .. } = self.current.as_mut()?;
-        self.begun |= bytes > 0;
-        self.bytes -= bytes;
-        let of_head = bytes.min(frame.head.len());
+    /// The frames in the order in which they leave, as it stands.
+    fn in_order(&self) -> impl Iterator<Item = &Queued> {
+        let first = self.current.iter();
+        first.chain(&self.control).chain(&self.data)
+    }
+
+    /// Takes bytes off the front of what [`peek`](Self::peek) showed, up to the end of one frame.
+    /// Returns what kind of frame that completed.
+    pub(super) fn consume(&mut self, bytes: &mut usize) -> Option<Sort> {
+        let Some(queued) = self.current.as_mut() else {
+            assert_eq!(*bytes, 0, "more bytes consumed than were shown");
+            return None;
+        };
+        let frame = &mut queued.frame;
+        let taken = frame.len().min(*bytes);
+        *bytes -= taken;
+        self.begun |= taken > 0;
+        self.bytes -= taken;
+        let of_head = taken.min(frame.head.len());
         frame.head.advance(of_head);
-        frame.content.advance(bytes - of_head);
-        if frame.len() > 0 {
+        frame.content.advance(taken - of_head);
+        let done = frame.len() == 0;
+        if queued.is_piece() {
+            self.pieces -= if done { taken + OVERHEAD } else { taken };
+        }
+        if !done {
             return None;
         }
         let done = self.current.take()?;
@@ -127,6 +166,8 @@ impl Outbox {
             self.current = None;
         }
         self.bytes = self.current.as_ref().map_or(0, Queued::cost);
+        let piece = self.current.as_ref().filter(|queued| queued.is_piece());
+        self.pieces = piece.map_or(0, Queued::cost);
     }
 
     fn advance(&mut self) {

@@ -1,8 +1,10 @@
 //! Deadlines: worked out when asked for, so that no frame touches a timer.
 
+use core::time::Duration;
+
+use super::inbound::PING;
 use super::{Connection, Phase, Role, Sort};
-use crate::frame::{FrameKind, LEGACY_MIN_FRAME};
-use crate::{CloseReason, ContentType, Instant, Timeout};
+use crate::{CloseReason, Instant, Timeout};
 
 impl Connection {
     /// When to call [`handle_timeout`](Self::handle_timeout) next, if nothing happens before.
@@ -12,10 +14,19 @@ impl Connection {
     pub fn poll_timeout(&self) -> Option<Instant> {
         match &self.phase {
             Phase::Handshake { deadline } | Phase::Closing { deadline, .. } => Some(*deadline),
-            Phase::Established => [self.ping_due(), self.idle_due(), self.stall_due()]
-                .into_iter()
-                .flatten()
-                .min(),
+            Phase::Established => [
+                self.ping_due(),
+                self.idle_due(),
+                self.stall_due(),
+                self.answer_due(),
+                self.busy_due(),
+                self.sending_due(),
+                self.receiving_due(),
+                self.leaving.as_ref().map(|leaving| leaving.deadline),
+            ]
+            .into_iter()
+            .flatten()
+            .min(),
             Phase::Closed => None,
         }
     }
@@ -29,13 +40,13 @@ impl Connection {
         // Also what has just begun to close: it may have been given no time for that.
         match &self.phase {
             Phase::Handshake { deadline } if *deadline <= now => {
-                self.finish(CloseReason::Timeout(Timeout::Handshake));
+                self.end(CloseReason::Timeout(Timeout::Handshake));
             }
             Phase::Closing {
                 deadline, reason, ..
             } if *deadline <= now => {
                 let reason = reason.clone();
-                self.finish(reason);
+                self.end(reason);
             }
             _ => {}
         }
@@ -44,18 +55,35 @@ impl Connection {
     fn established_timeout(&mut self, now: Instant) {
         let is_due = |due: Option<Instant>| due.is_some_and(|due| due <= now);
         if is_due(self.stall_due()) {
-            return self.finish(CloseReason::Timeout(Timeout::Stall));
+            return self.end(CloseReason::Timeout(Timeout::Stall));
+        }
+        if let Some(leaving) = self.leaving.take_if(|leaving| leaving.deadline <= now) {
+            // It has had its time.
+            self.drop_unsent();
+            return self.end(CloseReason::Local {
+                reason: leaving.reason,
+            });
         }
         if self.deaf {
             self.resume(now);
             self.deaf = !self.wants_input();
         }
-        if is_due(self.idle_due()) {
-            return self.idle(now);
+        if is_due(self.busy_due()) {
+            self.next_busy = now + self.busy_interval().unwrap_or(Duration::MAX);
+            self.say_pong(now);
         }
+        if is_due(self.idle_due()) {
+            return self.idle(now, Timeout::Idle);
+        }
+        if is_due(self.answer_due()) {
+            return self.idle(now, Timeout::Answer);
+        }
+        self.end_stalled_sending(now);
+        self.end_stalled_receiving(now);
         if is_due(self.ping_due()) {
             self.ping(now);
         }
+        self.fill(now);
     }
 
     /// The silence while this end refused input was not the peer's: it counts from now.
@@ -63,6 +91,8 @@ impl Connection {
         if self.deaf {
             self.deaf = false;
             self.excused_until = now;
+            self.outgoing.excuse(now);
+            self.incoming.excuse(now);
         }
     }
 
@@ -73,26 +103,22 @@ impl Connection {
             let silent = self.silent_since();
             self.excused_until = silent + (now - since.max(silent));
         }
+        self.asked.get_or_insert(now);
         if let Some(interval) = self.config.heartbeat {
             self.next_ping = now + interval;
         }
     }
 
     fn ping(&mut self, now: Instant) {
-        let frame = self.encode_own(
-            FrameKind::Heartbeat,
-            ContentType::BINARY,
-            b"ping",
-            LEGACY_MIN_FRAME,
-        );
+        let frame = self.heartbeat_frame(PING);
         self.ping_since = Some(now);
         self.push(now, frame, Sort::Ping);
     }
 
-    fn idle(&mut self, now: Instant) {
-        self.outbox.clear_unbegun();
+    fn idle(&mut self, now: Instant, which: Timeout) {
+        self.drop_unsent();
         self.push_disconnect(now, "Timed out: nothing was heard from you");
-        self.begin_closing(now, CloseReason::Timeout(Timeout::Idle));
+        self.begin_closing(now, CloseReason::Timeout(which));
     }
 
     /// A client asks at every interval; a server only asks a client that is quiet: for longer than one
@@ -116,9 +142,35 @@ impl Connection {
         if self.ping_since.is_some() {
             heard = heard.max(self.progress);
         }
-        // Each second's worth of a frame that has arrived is a second more.
-        let arrived = self.config.at_min_rate(self.decoder.partial_len());
-        heard.checked_add(timeout.saturating_add(arrived))
+        heard.checked_add(timeout.saturating_add(self.arriving()))
+    }
+
+    /// When a peer that promised to answer has not.
+    fn answer_due(&self) -> Option<Instant> {
+        let timeout = self
+            .config
+            .ping_timeout
+            .filter(|_| self.peer.ping.is_some())?;
+        let asked = self.asked?.max(self.excused_until);
+        asked.checked_add(timeout.saturating_add(self.arriving()))
+    }
+
+    /// Each second's worth of a frame that has arrived is a second more.
+    fn arriving(&self) -> Duration {
+        self.config.at_min_rate(self.decoder.partial_len())
+    }
+
+    /// While this end does not read, a peer that asks gets no answer: it hears without asking that
+    /// this end lives.
+    fn busy_due(&self) -> Option<Instant> {
+        let busy = self.deaf && !self.wants_input() && self.peer.ping.is_some();
+        busy.then_some(self.next_busy)
+    }
+
+    /// Three times within what the peer is patient for.
+    fn busy_interval(&self) -> Option<Duration> {
+        let timeout = self.peer.ping?;
+        Some(Duration::from_millis(timeout.into()) / 3)
     }
 
     /// Since when the peer's silence counts.

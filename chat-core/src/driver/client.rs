@@ -319,6 +319,7 @@ impl<R: Runtime> Keeper<R> {
                 Event::Message(message) => self.inbox.push(ClientEvent::Message(message)),
                 Event::Error(text) => self.inbox.push(ClientEvent::Error(text)),
                 Event::Closed(reason) => return Poll::Ready(reason),
+                _ => {}
             }
         }
     }

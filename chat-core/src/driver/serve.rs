@@ -200,6 +200,7 @@ async fn run<R: Runtime, H: Handler>(
                 tracing::warn!(session = %id, %peer, ?text, "the peer reports an error");
                 call(|| handler.error(session, &text))
             }
+            _ => Ok(()),
         };
         if let Err(error) = done {
             failed = true;

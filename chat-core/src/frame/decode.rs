@@ -194,7 +194,8 @@ impl Decoder {
             (fresh, _) => {
                 let mut json = mem::take(&mut self.head);
                 let header = Header::parse(&json)?;
-                if let Some(mac) = fresh.filter(|_| json.len() <= MAX_CACHED) {
+                let keep = json.len() <= MAX_CACHED && header.extra.repeats();
+                if let Some(mac) = fresh.filter(|_| keep) {
                     json.shrink_to_fit();
                     self.last = Some(CachedHeader {
                         header: header.clone(),
@@ -211,6 +212,7 @@ impl Decoder {
             content_type: header.content_type,
             session: header.session,
             content: bytes,
+            extra: header.extra,
         })
     }
 }

@@ -59,7 +59,13 @@ impl Encoder {
             });
         }
         let min_header = min_len.saturating_sub(FIXED_HEADER_LEN + frame.content.len());
-        let header = self.header(frame, min_header)?;
+        let once;
+        let header = if frame.extra.repeats() {
+            self.header(frame, min_header)?
+        } else {
+            once = self.build(frame, min_header)?;
+            &once
+        };
 
         let mut mac = header.mac.clone();
         hmac::Mac::update(&mut mac, &frame.content);
@@ -79,7 +85,11 @@ impl Encoder {
         if gather {
             head.extend_from_slice(&frame.content);
         }
-        if header.json.len() > MAX_CACHED {
+        if self
+            .last
+            .as_ref()
+            .is_some_and(|last| last.json.len() > MAX_CACHED)
+        {
             self.last = None;
         }
         Ok(EncodedFrame {
@@ -94,14 +104,12 @@ impl Encoder {
 
     /// The JSON header for a frame, at least `min_len` bytes of it.
     fn header(&mut self, frame: &Frame, min_len: usize) -> Result<&CachedHeader, EncodeError> {
-        if frame.content_type.is_empty() {
-            return Err(EncodeError::EmptyContentType);
-        }
         let same = |last: &CachedHeader| {
             let (len, header) = (last.json.len(), &last.header);
             header.kind == frame.kind
                 && header.session == frame.session
                 && header.content_type == frame.content_type
+                && header.extra == frame.extra
                 && (len == min_len || len > min_len && !last.padded())
         };
         if !self.last.as_ref().is_some_and(same) {
@@ -112,10 +120,14 @@ impl Encoder {
     }
 
     fn build(&self, frame: &Frame, min_len: usize) -> Result<CachedHeader, EncodeError> {
+        if frame.content_type.is_empty() {
+            return Err(EncodeError::EmptyContentType);
+        }
         let header = Header {
             kind: frame.kind,
             content_type: frame.content_type.clone(),
             session: frame.session,
+            extra: frame.extra.clone(),
         };
         let mut json = header.to_json_unclosed().into_bytes();
         let len = (json.len() + 1).max(min_len);

@@ -84,6 +84,12 @@ pub enum HeaderFault {
     /// `session_id` is neither null nor a UUID.
     #[error("session_id is not a UUID")]
     BadSession,
+    /// `ext` is not as specified (PROTOCOL.md §4.6).
+    #[error("ext makes no sense")]
+    BadExtension,
+    /// `chunk` is not as specified (PROTOCOL.md §5.5).
+    #[error("chunk makes no sense")]
+    BadChunk,
 }
 
 /// Why a frame cannot be encoded.

@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 
 use uuid::Uuid;
 
-use super::{FrameError, FrameKind, HeaderFault, json};
+use super::{Extra, FrameError, FrameKind, HeaderFault, json};
 use crate::ContentType;
 use crate::key::MacState;
 
@@ -15,6 +15,7 @@ pub(super) struct Header {
     pub(super) kind: FrameKind,
     pub(super) content_type: ContentType,
     pub(super) session: Option<Uuid>,
+    pub(super) extra: Extra,
 }
 
 impl Header {
@@ -36,10 +37,13 @@ impl Header {
             .kind
             .ok_or(FrameError::HeaderJson(HeaderFault::NoType))?;
         let kind = FrameKind::from_name(&kind).ok_or(FrameError::UnknownType)?;
+        let extra = Extra::from_json(kind, raw.ext.as_ref(), raw.chunk.as_ref())
+            .map_err(FrameError::HeaderJson)?;
         Ok(Self {
             kind,
             content_type,
             session,
+            extra,
         })
     }
 
@@ -59,6 +63,7 @@ impl Header {
                 out.push('"');
             }
         }
+        self.extra.push_json(&mut out);
         out
     }
 }

@@ -9,6 +9,7 @@ use core::fmt;
 use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 
 use super::HeaderFault;
+use super::extra::MAX_INTEGER;
 
 const MAX_DEPTH: u32 = 8;
 const MAX_KEYS: u32 = 32;
@@ -19,6 +20,55 @@ pub(super) struct RawHeader<'a> {
     pub(super) kind: Option<Cow<'a, str>>,
     pub(super) content_type: Option<Cow<'a, str>>,
     pub(super) session: Option<Cow<'a, str>>,
+    pub(super) ext: Option<Value<'a>>,
+    pub(super) chunk: Option<Value<'a>>,
+}
+
+/// A value of a key that version 1 does not know.
+pub(super) enum Value<'a> {
+    Null,
+    Integer(u64),
+    Text(Cow<'a, str>),
+    Object(Vec<(Cow<'a, str>, Value<'a>)>),
+    /// Of a type that no key of the protocol has.
+    Other,
+}
+
+impl<'a> Value<'a> {
+    pub(super) fn object(&self) -> Option<&[(Cow<'a, str>, Self)]> {
+        match self {
+            Self::Object(members) => Some(members),
+            _ => None,
+        }
+    }
+
+    fn member(&self, key: &str) -> Option<Option<&Self>> {
+        let mut members = self.object()?.iter();
+        let found = members.find(|(name, _)| name == key);
+        Some(
+            found
+                .map(|(_, value)| value)
+                .filter(|value| !matches!(value, Self::Null)),
+        )
+    }
+
+    /// An integer of this object. `None`: it is no such thing; `Some(None)`: it is absent or null.
+    pub(super) fn integer(&self, key: &str) -> Option<Option<u64>> {
+        match self.member(key)? {
+            None => Some(None),
+            Some(Self::Integer(value)) if *value <= MAX_INTEGER => Some(Some(*value)),
+            Some(_) => None,
+        }
+    }
+
+    /// A string of this object, as [`integer`](Self::integer).
+    pub(super) fn text(&self, key: &str) -> Option<Option<&str>> {
+        match self.member(key)? {
+            None => Some(None),
+            Some(Self::Text(text)) => Some(Some(text)),
+            Some(_) => None,
+        }
+    }
 }
 
 /// Reads a JSON header: one object, no key twice, at most 8 levels and 32 keys. Keys that the
@@ -90,11 +140,19 @@ impl<'de> Visitor<'de> for Top<'_> {
                 "content_type" => Some(&mut header.content_type),
                 "session_id" => None,
                 _ => {
+                    let place = match &*key {
+                        "ext" => Some(&mut header.ext),
+                        "chunk" => Some(&mut header.chunk),
+                        _ => None,
+                    };
                     self.0.key(&mut seen, key)?;
-                    map.next_value_seed(Walk {
+                    let value = map.next_value_seed(Walk {
                         checks: self.0,
                         depth: 1,
                     })?;
+                    if let Some(place) = place {
+                        *place = Some(value);
+                    }
                     continue;
                 }
             };
@@ -166,7 +224,7 @@ impl<'de> Visitor<'de> for TextOrNull {
     }
 }
 
-/// Any value inside `depth` levels: checked, not kept.
+/// Any value inside `depth` levels, checked.
 #[derive(Clone, Copy)]
 struct Walk<'c> {
     checks: &'c Checks,
@@ -186,58 +244,63 @@ impl Walk<'_> {
 }
 
 impl<'de> DeserializeSeed<'de> for Walk<'_> {
-    type Value = ();
+    type Value = Value<'de>;
 
-    fn deserialize<D: Deserializer<'de>>(self, reader: D) -> Result<(), D::Error> {
+    fn deserialize<D: Deserializer<'de>>(self, reader: D) -> Result<Self::Value, D::Error> {
         reader.deserialize_any(self)
     }
 }
 
 impl<'de> Visitor<'de> for Walk<'_> {
-    type Value = ();
+    type Value = Value<'de>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a JSON value")
     }
 
-    fn visit_bool<E: Error>(self, _: bool) -> Result<(), E> {
-        Ok(())
+    fn visit_bool<E: Error>(self, _: bool) -> Result<Self::Value, E> {
+        Ok(Value::Other)
     }
 
-    fn visit_i64<E: Error>(self, _: i64) -> Result<(), E> {
-        Ok(())
+    fn visit_i64<E: Error>(self, _: i64) -> Result<Self::Value, E> {
+        Ok(Value::Other)
     }
 
-    fn visit_u64<E: Error>(self, _: u64) -> Result<(), E> {
-        Ok(())
+    fn visit_u64<E: Error>(self, value: u64) -> Result<Self::Value, E> {
+        Ok(Value::Integer(value))
     }
 
-    fn visit_f64<E: Error>(self, _: f64) -> Result<(), E> {
-        Ok(())
+    fn visit_f64<E: Error>(self, _: f64) -> Result<Self::Value, E> {
+        Ok(Value::Other)
     }
 
-    fn visit_str<E: Error>(self, _: &str) -> Result<(), E> {
-        Ok(())
+    fn visit_borrowed_str<E: Error>(self, text: &'de str) -> Result<Self::Value, E> {
+        Text.visit_borrowed_str(text).map(Value::Text)
     }
 
-    fn visit_unit<E: Error>(self) -> Result<(), E> {
-        Ok(())
+    fn visit_str<E: Error>(self, text: &str) -> Result<Self::Value, E> {
+        Text.visit_str(text).map(Value::Text)
     }
 
-    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<(), A::Error> {
+    fn visit_unit<E: Error>(self) -> Result<Self::Value, E> {
+        Ok(Value::Null)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
         let inside = self.deeper()?;
         while seq.next_element_seed(inside)?.is_some() {}
-        Ok(())
+        Ok(Value::Other)
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
         let inside = self.deeper()?;
         let mut seen = Vec::new();
+        let mut values = Vec::new();
         while let Some(key) = map.next_key_seed(Text)? {
             self.checks.key(&mut seen, key)?;
-            map.next_value_seed(inside)?;
+            values.push(map.next_value_seed(inside)?);
         }
-        Ok(())
+        Ok(Value::Object(seen.into_iter().zip(values).collect()))
     }
 }
 

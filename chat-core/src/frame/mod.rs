@@ -6,7 +6,7 @@
 //! nothing else.
 //!
 //! ```
-//! use chat_core::frame::{Decoder, Encoder, Frame, FrameKind, Limits};
+//! use chat_core::frame::{Decoder, Encoder, Extra, Frame, FrameKind, Limits};
 //! use chat_core::{ContentType, Key};
 //!
 //! let frame = Frame {
@@ -14,6 +14,7 @@
 //!     content_type: ContentType::TEXT,
 //!     session: None,
 //!     content: "Hello, World!".into(),
+//!     extra: Extra::None,
 //! };
 //! let bytes = Encoder::new(Key::default()).encode(&frame, 0)?.to_vec();
 //!
@@ -27,6 +28,7 @@
 mod decode;
 mod encode;
 mod error;
+mod extra;
 mod fixed;
 mod header;
 mod json;
@@ -37,6 +39,10 @@ use uuid::Uuid;
 pub use decode::Decoder;
 pub use encode::{EncodedFrame, Encoder};
 pub use error::{EncodeError, FrameError, HeaderFault};
+pub use extra::{
+    Chunk, ChunkLimits, ChunkOp, Extensions, Extra, MAX_CHUNK, MAX_INTEGER, MAX_NAME, MIN_CHUNK,
+    MIN_PING_TIMEOUT, MIN_WINDOW,
+};
 pub(crate) use json::push_string as push_json_string;
 
 use crate::ContentType;
@@ -120,6 +126,8 @@ pub struct Frame {
     pub session: Option<Uuid>,
     /// The content; not empty.
     pub content: Bytes,
+    /// What the header says beyond these.
+    pub extra: Extra,
 }
 
 /// The longest JSON header and content that a [`Decoder`] takes, in bytes.

@@ -1,6 +1,6 @@
 //! Arbitrary frames and splits, for property tests.
 
-use chat_core::frame::{Frame, FrameKind};
+use chat_core::frame::{Extra, Frame, FrameKind};
 use chat_core::{ContentType, Uuid};
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -35,6 +35,7 @@ pub(crate) fn any_frame(max: usize) -> impl Strategy<Value = Frame> {
             content_type,
             session,
             content: content.into(),
+            extra: Extra::None,
         })
 }
 
@@ -51,6 +52,7 @@ pub(crate) fn similar_frame(max: usize) -> impl Strategy<Value = Frame> {
             content_type: content_type.into(),
             session,
             content: content.into(),
+            extra: Extra::None,
         })
 }
 

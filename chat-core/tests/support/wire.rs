@@ -1,7 +1,7 @@
 //! Frames by hand, and frames read in every way.
 
 use bytes::Bytes;
-use chat_core::frame::{Decoder, Encoder, Frame, FrameError, FrameKind, Limits, MAGIC};
+use chat_core::frame::{Decoder, Encoder, Extra, Frame, FrameError, FrameKind, Limits, MAGIC};
 use chat_core::{ContentType, Key};
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
@@ -19,6 +19,7 @@ pub(crate) fn frame(kind: FrameKind, content: impl Into<Bytes>) -> Frame {
         },
         session: Some(SESSION),
         content: content.into(),
+        extra: Extra::None,
     }
 }
 

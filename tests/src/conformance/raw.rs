@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use chat_core::driver::Endpoint;
-use chat_core::frame::{Decoder, Encoder, Frame, FrameKind, Limits};
+use chat_core::frame::{Decoder, Encoder, Extra, Frame, FrameKind, Limits};
 use chat_core::{ContentType, Key, Uuid};
 
 use super::{Adapter, Kind, World};
@@ -111,6 +111,7 @@ impl Raw {
             content_type: ContentType::TEXT,
             session,
             content: content.to_vec().into(),
+            extra: Extra::None,
         };
         self.encoder.encode(&frame, 0).unwrap().to_vec()
     }
