@@ -275,8 +275,8 @@ impl Config {
     }
 
     /// What a decoder takes: the frames of the protocol itself have to fit.
-    pub(crate) fn frame_limits(&self) -> Limits {
-        let least = if self.chunks { MAX_CHUNK } else { MIN_CONTENT };
+    pub(crate) fn frame_limits(&self, chunks: bool) -> Limits {
+        let least = if chunks { MAX_CHUNK } else { MIN_CONTENT };
         Limits {
             content: self.limits.content.max(least),
             ..self.limits

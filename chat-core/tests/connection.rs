@@ -42,7 +42,7 @@ fn texts(texts: impl IntoIterator<Item = impl Into<String>>) -> Vec<Message> {
 
 #[test]
 fn a_server_opens_with_session_init_and_waits() {
-    let mut server = Solo::new(Role::Server, Config::default());
+    let mut server = Solo::new(Role::Server, Config::default().version_1());
     assert_eq!(server.connection.state(), State::AwaitAck);
     assert_eq!(server.connection.session(), Some(SESSION));
     assert_eq!(server.sent(), [init()]);
@@ -323,7 +323,7 @@ fn a_client_takes_frames_without_an_id() {
 
 #[test]
 fn counts_what_goes_over_it() {
-    let mut pair = Pair::established(Config::default());
+    let mut pair = Pair::established(Config::default().version_1());
     let before = (
         pair.client.connection.stats(),
         pair.server.connection.stats(),

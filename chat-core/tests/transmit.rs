@@ -48,7 +48,7 @@ fn each_call_shows_one_frame_of_at_least_1024_bytes() {
 
 #[test]
 fn the_acknowledgement_is_padded_too() {
-    let mut pair = Pair::new(Config::default());
+    let mut pair = Pair::new(Config::default().version_1());
     pair.settle();
     assert_eq!(pair.up.sent[0].frame.kind, FrameKind::SessionAck);
     assert_eq!(pair.up.sent[0].len, LEGACY_MIN_FRAME);

@@ -520,7 +520,8 @@ impl Connection {
 
     fn establish(&mut self, now: Instant, session: Uuid) {
         self.phase = Phase::Established;
-        self.decoder.set_limits(self.config.frame_limits());
+        let chunks = self.peer.chunk.is_some();
+        self.decoder.set_limits(self.config.frame_limits(chunks));
         if let Some(interval) = self.config.heartbeat {
             self.next_ping = now + interval;
         }
