@@ -295,7 +295,7 @@ impl Config {
     }
 
     /// The largest message that any peer may take.
-    fn largest_sent(&self) -> u64 {
+    pub(crate) fn largest_sent(&self) -> u64 {
         let chunked = if self.chunks { self.max_message } else { 0 };
         chunked.max(self.limits.content.into())
     }

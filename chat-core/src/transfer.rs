@@ -130,6 +130,9 @@ pub enum TransferError {
         /// The most that is taken.
         max: u64,
     },
+    /// Not the size that this end has declared.
+    #[error("its size is not what it was said to be")]
+    Size,
     /// The connection is over, or there is no such transfer any more.
     #[error("the connection ended")]
     Closed,
@@ -190,4 +193,14 @@ pub enum WriteError {
     /// It is finished or was given up, or the connection is over.
     #[error("the transfer is over")]
     Closed,
+}
+
+#[cfg(feature = "driver")]
+impl From<OpenError> for TransferError {
+    fn from(error: OpenError) -> Self {
+        match error {
+            OpenError::TooLarge { max } => Self::TooLarge { max },
+            _ => Self::Closed,
+        }
+    }
 }

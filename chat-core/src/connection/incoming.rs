@@ -202,6 +202,16 @@ impl Connection {
         Some(read)
     }
 
+    /// Whether the next read is the end, and no error.
+    #[cfg(feature = "driver")]
+    pub(crate) fn is_complete(&self, id: TransferId) -> bool {
+        let index = self.incoming.position(id.0);
+        index.is_some_and(|index| {
+            let it = &self.incoming.transfers[index];
+            it.ended && matches!(&it.body, Body::Pieces(pieces) if pieces.is_empty())
+        })
+    }
+
     /// A `chunk` frame of an established session.
     pub(super) fn handle_chunk(&mut self, now: Instant, frame: Frame) {
         if !self.config.chunks || self.peer.chunk.is_none() {

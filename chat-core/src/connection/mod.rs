@@ -90,6 +90,8 @@ pub struct Connection {
     incoming: Incoming,
     /// This end is done, but for messages that go out in pieces.
     leaving: Option<Leaving>,
+    /// The ends of transfers of this end: they wait for no room, and the sender may wait for them.
+    notices: VecDeque<Event>,
     inbox: VecDeque<Event>,
     /// What the events in `inbox` cost.
     inbox_bytes: usize,
@@ -184,6 +186,7 @@ impl Connection {
             outgoing: Outgoing::new(role),
             incoming: Incoming::new(),
             leaving: None,
+            notices: VecDeque::new(),
             inbox: VecDeque::new(),
             inbox_bytes: 0,
             clock: now,
@@ -236,10 +239,23 @@ impl Connection {
     /// Whether a message goes out in pieces: then it lets others go first, and others do not wait
     /// for it.
     pub fn is_chunked(&self, message: &Message) -> bool {
-        let len = message.content().len() as u64;
+        message.content().len() > self.largest_in_one()
+    }
+
+    /// The largest message that goes out in one piece.
+    pub(crate) fn largest_in_one(&self) -> usize {
+        if self.peer.chunk.is_none() {
+            return usize::MAX;
+        }
         let frame = self.peer.max_content.unwrap_or(u32::MAX);
-        let threshold = self.config.chunk_threshold.min(frame);
-        self.peer.chunk.is_some() && len > threshold.min(self.config.limits.content).into()
+        let frame = frame.min(self.config.limits.content);
+        self.config.chunk_threshold.min(frame) as usize
+    }
+
+    /// The largest stream that the peer takes, if it takes any.
+    #[cfg(feature = "driver")]
+    pub(crate) fn max_stream(&self) -> Option<u64> {
+        Some(self.peer.chunk?.message.unwrap_or(u64::MAX))
     }
 
     /// What has gone over the connection.
@@ -420,8 +436,12 @@ impl Connection {
         self.finish_if_done();
     }
 
-    /// The next event, oldest first. [`Event::Closed`] is the last.
+    /// The next event, oldest first, but ends of transfers before all others. [`Event::Closed`] is
+    /// the last.
     pub fn poll_event(&mut self) -> Option<Event> {
+        if let Some(notice) = self.poll_notice() {
+            return Some(notice);
+        }
         let event = self.inbox.pop_front()?;
         self.inbox_bytes -= cost(&event);
         if self.inbox.is_empty() && self.inbox.capacity() > 16 {
@@ -429,6 +449,16 @@ impl Connection {
             self.inbox = VecDeque::new();
         }
         Some(event)
+    }
+
+    /// The next [`Event::Sent`] or [`Event::Aborted`].
+    pub(crate) fn poll_notice(&mut self) -> Option<Event> {
+        let notice = self.notices.pop_front()?;
+        if self.notices.is_empty() {
+            // An idle connection holds no buffers.
+            self.notices = VecDeque::new();
+        }
+        Some(notice)
     }
 
     /// Time as this connection sees it, which does not run backwards (see [`Instant`]).

@@ -405,7 +405,7 @@ impl Connection {
             Answer::Done if it.stage == Stage::Ended => {
                 let it = outgoing.remove(index);
                 if it.is_some_and(|it| !it.whole) {
-                    self.push_event(Event::Sent { id: TransferId(id) });
+                    self.notices.push_back(Event::Sent { id: TransferId(id) });
                 }
             }
             Answer::Done => self.fail(now, ProtocolError::WrongTransfer),
@@ -433,7 +433,7 @@ impl Connection {
         self.say_abort(now, &it, reason);
         if !it.whole {
             let id = TransferId(it.id);
-            return self.push_event(Event::Aborted { id, error });
+            return self.notices.push_back(Event::Aborted { id, error });
         }
         if it.stage != Stage::Ended {
             self.stats.messages_aborted += 1;

@@ -13,7 +13,7 @@ use socket2::{Domain, Protocol, Type};
 use super::rt::{Runtime, Socket};
 use super::server::{Limits, Server};
 use super::{Endpoint, Handler, serve, unix};
-use crate::Config;
+use crate::{Config, Receive};
 
 const BACKLOG: i32 = 1024;
 
@@ -44,7 +44,7 @@ impl<R: Runtime, H: Handler> ServerBuilder<R, H> {
             config: Config::default(),
             limits: Limits {
                 connections: 10_000,
-                outbox: 64 * 1024 * 1024,
+                outbox: 96 * 1024 * 1024,
                 grace: Duration::from_secs(5),
             },
         }
@@ -58,7 +58,8 @@ impl<R: Runtime, H: Handler> ServerBuilder<R, H> {
         self
     }
 
-    /// The settings of the connections, the key among them.
+    /// The settings of the connections, the key among them. How messages in chunks are received the
+    /// handler says: [`Handler::streams`].
     #[must_use]
     pub fn config(mut self, config: Config) -> Self {
         self.config = config;
@@ -74,8 +75,9 @@ impl<R: Runtime, H: Handler> ServerBuilder<R, H> {
     }
 
     /// The most bytes of messages that wait for one session, overhead included, beyond what its
-    /// connection holds ready: 64 MiB. A single message is always taken. Contents that several
-    /// sessions wait for are in memory once.
+    /// connection holds ready: 96 MiB, the largest message and half as much. A single message is
+    /// always taken, and messages that go out in chunks have as much room again. Contents that
+    /// several sessions wait for are in memory once.
     #[must_use]
     pub fn max_outbox(mut self, bytes: usize) -> Self {
         self.limits.outbox = bytes;
@@ -97,6 +99,11 @@ impl<R: Runtime, H: Handler> ServerBuilder<R, H> {
     ///
     /// Cancel safety: nothing listens if the future is dropped.
     pub async fn bind(self) -> Result<Server<H::Data>, BindError> {
+        let config = self.config.receive(if self.handler.streams() {
+            Receive::Pieces
+        } else {
+            Receive::Whole
+        });
         let mut bound = Vec::new();
         for endpoint in &self.endpoints {
             let fail = |source| BindError {
@@ -114,9 +121,7 @@ impl<R: Runtime, H: Handler> ServerBuilder<R, H> {
         let endpoints = bound.iter().map(|one| one.endpoint.clone()).collect();
 
         let clock = self.runtime.clone();
-        let server = Server::new(self.config.into(), self.limits, endpoints, move || {
-            clock.now()
-        });
+        let server = Server::new(config.into(), self.limits, endpoints, move || clock.now());
         let handler = Arc::new(self.handler);
         let mut tasks: Vec<Task> = Vec::new();
         for Bound { endpoint, listener } in bound {

@@ -16,8 +16,10 @@ use super::inbox::Inbox;
 use super::link::Link;
 use super::mailbox::Mailbox;
 use super::rt::Runtime;
-use super::{ClientEvent, Endpoint};
-use crate::{Backoff, CloseReason, Config, Connection, Event, Message, SendError, Stats};
+use super::{ClientEvent, Endpoint, SendStream};
+use crate::{
+    Backoff, CloseReason, Config, Connection, Event, Message, OpenError, SendError, Stats, Transfer,
+};
 
 /// The reason of a client that gives none.
 const DISCONNECTING: &str = "Client disconnecting";
@@ -192,6 +194,20 @@ impl Client {
         self.0.mailbox.send(message)
     }
 
+    /// Begins to send a message in pieces, of any size, without waiting. It is lost with the
+    /// connection, whether or not that is made again.
+    ///
+    /// [`OpenError::Unsupported`] means that the server takes none: then [`send`](Self::send) is the
+    /// way, up to [`max_message`](Self::max_message).
+    pub fn send_stream(&self, transfer: Transfer) -> Result<SendStream, OpenError> {
+        self.0.mailbox.open(transfer, Arc::default())
+    }
+
+    /// The largest message that [`send`](Self::send) takes, in bytes.
+    pub fn max_message(&self) -> u64 {
+        self.0.mailbox.max_message()
+    }
+
     /// Waits until everything queued so far has been taken by the socket, or is lost. The error says
     /// how many messages were lost with a connection since this was last reported.
     ///
@@ -279,8 +295,9 @@ impl<R: Runtime> Keeper<R> {
     async fn run(mut self, mut link: Link<R>) {
         loop {
             let reason = poll_fn(|cx| self.poll_connection(&mut link, cx)).await;
-            let (lost, waiting) = link.into_unsent();
-            let closing = self.mailbox.settle(lost, waiting);
+            let unsent = link.take_unsent();
+            let lost = unsent.lost;
+            let closing = self.mailbox.settle(unsent);
             link = match self.next_connection(reason, lost, closing).await {
                 Some(next) => next,
                 None => return,
@@ -318,8 +335,22 @@ impl<R: Runtime> Keeper<R> {
                 }
                 Event::Message(message) => self.inbox.push(ClientEvent::Message(message)),
                 Event::Error(text) => self.inbox.push(ClientEvent::Error(text)),
+                Event::Transfer { id, transfer } => {
+                    let incoming = link.accept(id, transfer);
+                    self.inbox.push(ClientEvent::Incoming(incoming));
+                }
+                Event::Undelivered {
+                    content_type,
+                    size,
+                    error,
+                } => self.inbox.push(ClientEvent::Undelivered {
+                    content_type,
+                    size,
+                    error,
+                }),
+                // Of streams, which have handles.
+                Event::Sent { .. } | Event::Aborted { .. } => {}
                 Event::Closed(reason) => return Poll::Ready(reason),
-                _ => {}
             }
         }
     }

@@ -2,7 +2,7 @@
 
 use std::error::Error;
 
-use super::Session;
+use super::{Incoming, Session};
 use crate::{CloseReason, ContentType, Message, SendError};
 
 /// What a handler fails with. The session ends; the peer is told `Internal error`, the log why.
@@ -57,6 +57,28 @@ pub trait Handler: Send + Sync + 'static {
         message: Message,
     ) -> impl Future<Output = Result<(), HandlerError>> + Send;
 
+    /// Whether messages that come in chunks are given as streams, to
+    /// [`incoming`](Self::incoming). By default they come whole, to [`message`](Self::message), up to
+    /// [`Config::max_message`](crate::Config::max_message).
+    fn streams(&self) -> bool {
+        false
+    }
+
+    /// A message begins to come in pieces, if that is how [`streams`](Self::streams) wants it. An
+    /// error ends the session.
+    ///
+    /// It runs beside the other calls of its session. Dropping `incoming` gives the message up, as
+    /// the default does. Cancel safety: it is dropped, wherever it waits, when the server has
+    /// stopped.
+    fn incoming(
+        &self,
+        session: Session<Self::Data>,
+        incoming: Incoming,
+    ) -> impl Future<Output = Result<(), HandlerError>> + Send {
+        let _ = (session, incoming);
+        async { Ok(()) }
+    }
+
     /// The peer reports an error. By default it is only logged.
     fn error(&self, session: &Session<Self::Data>, text: &str) {
         let _ = (session, text);
@@ -94,7 +116,9 @@ impl Handler for Echo {
     }
 }
 
-/// Sends each message to every session, its sender included.
+/// Sends each message to every session, its sender included. Messages in chunks are forwarded while
+/// they arrive ([`Server::forward`](super::Server::forward)); those with a name, as files have one,
+/// do not go back to their sender.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Relay;
 
@@ -105,6 +129,16 @@ impl Handler for Relay {
         if let Err(error) = session.server().broadcast(&message) {
             session.send_error(&error.to_string());
         }
+        Ok(())
+    }
+
+    fn streams(&self) -> bool {
+        true
+    }
+
+    async fn incoming(&self, session: Session, incoming: Incoming) -> Result<(), HandlerError> {
+        // Its sender was told what went wrong with it.
+        let _ = session.server().forward(session.id(), incoming).await;
         Ok(())
     }
 }

@@ -8,11 +8,12 @@ use std::time::Duration;
 use event_listener::{Event, IntoNotification};
 use uuid::Uuid;
 
+use super::Incoming;
 use crate::message::OVERHEAD;
-use crate::{CloseReason, Message};
+use crate::{CloseReason, ContentType, Message, TransferError};
 
 /// What a client receives.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ClientEvent {
     /// A session was established; after the first one, by reconnecting.
@@ -22,8 +23,20 @@ pub enum ClientEvent {
     },
     /// A message came.
     Message(Message),
+    /// A message begins to come in pieces, with [`Receive::Pieces`](crate::Receive::Pieces).
+    Incoming(Incoming),
     /// The server reports an error.
     Error(String),
+    /// A message that was sent did not arrive: the server gave it up, or does not take as large
+    /// ones.
+    Undelivered {
+        /// What its content was.
+        content_type: ContentType,
+        /// Its size in bytes.
+        size: u64,
+        /// Why.
+        error: TransferError,
+    },
     /// The connection is over.
     Disconnected {
         /// Why.
@@ -141,6 +154,12 @@ fn cost(event: &ClientEvent) -> usize {
     match event {
         ClientEvent::Message(message) => message.cost(),
         ClientEvent::Error(text) => text.len() + OVERHEAD,
+        ClientEvent::Incoming(incoming) => {
+            let transfer = incoming.transfer();
+            let name = transfer.file_name().map_or(0, str::len);
+            transfer.content_type().len() + name + OVERHEAD
+        }
+        ClientEvent::Undelivered { content_type, .. } => content_type.len() + OVERHEAD,
         ClientEvent::Connected { .. } | ClientEvent::Disconnected { .. } => OVERHEAD,
     }
 }

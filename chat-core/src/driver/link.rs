@@ -5,14 +5,19 @@ use std::io::IoSlice;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use super::mailbox::{Inner, Mailbox, Outgoing};
+use super::mailbox::{Inner, Mailbox, Outgoing, PeerLimits, Unsent};
 use super::rt::{Runtime, Sleep, Socket, Stream};
-use crate::{Connection, Event, Instant, SendError, State};
+use super::streams::{Incoming, Streams};
+use crate::{
+    Connection, Event, Instant, Message, SendError, State, Transfer, TransferError, TransferId,
+};
 
 /// How much is read at once, into a buffer of the thread: a connection that waits owns none.
 const READ_BUFFER: usize = 64 * 1024;
-/// How many frames are written before the task looks at its other duties.
+/// How many writes are made before the task looks at its other duties.
 const WRITES_PER_TURN: usize = 64;
+/// How many slices are written at once, to a peer that takes frames in any number.
+const SLICES: usize = 64;
 /// How many turns a task takes before it lets others run.
 const TURNS_PER_POLL: u32 = 16;
 
@@ -40,6 +45,14 @@ pub(super) struct Link<R: Runtime> {
     rest: Vec<u8>,
     /// A message that the connection had no room for.
     waiting: Option<Outgoing>,
+    /// The same, of those that go out in chunks.
+    waiting_large: Option<Message>,
+    /// Messages for which there are handles.
+    streams: Streams,
+    /// A message that the peer does not take.
+    undelivered: Option<Event>,
+    /// The mailbox knows what the peer takes.
+    introduced: bool,
     /// The connection was told to close.
     closing: bool,
     /// Messages handed to the connection.
@@ -60,6 +73,15 @@ enum Writing {
     Failed,
 }
 
+impl<R: Runtime> Drop for Link<R> {
+    /// Nobody is to wait for a task that is gone.
+    fn drop(&mut self) {
+        let now = self.runtime.now();
+        self.connection.handle_transport_error(now, "dropped");
+        self.streams.close(&mut self.connection, now);
+    }
+}
+
 impl<R: Runtime> Link<R> {
     pub(super) fn new(
         connection: Connection,
@@ -77,6 +99,10 @@ impl<R: Runtime> Link<R> {
             armed: None,
             rest: Vec::new(),
             waiting: None,
+            waiting_large: None,
+            streams: Streams::default(),
+            undelivered: None,
+            introduced: false,
             closing: false,
             handed: 0,
             sent_before,
@@ -107,7 +133,8 @@ impl<R: Runtime> Link<R> {
         if !self.is_over() && self.mailbox.bytes() > mark {
             return None;
         }
-        let event = self.connection.poll_event()?;
+        let event = self.undelivered.take();
+        let event = event.or_else(|| self.connection.poll_event())?;
         if matches!(event, Event::Closed(_)) {
             self.publish(&mut self.mailbox.lock());
         }
@@ -124,11 +151,26 @@ impl<R: Runtime> Link<R> {
         self.connection.is_closed()
     }
 
-    /// What did not leave: how many messages were handed to the connection, and one that it had no
-    /// room for. Asked after the end.
-    pub(super) fn into_unsent(self) -> (u64, Option<Outgoing>) {
-        let lost = self.handed - self.connection.stats().messages_sent;
-        (lost, self.waiting)
+    /// What did not leave. Asked after the end.
+    pub(super) fn take_unsent(&mut self) -> Unsent {
+        let stats = self.connection.stats();
+        let large = self.waiting_large.take().map(Outgoing::Message);
+        Unsent {
+            lost: self.handed - stats.messages_sent - stats.messages_aborted,
+            waiting: [large, self.waiting.take()],
+        }
+    }
+
+    pub(super) fn runtime(&self) -> &R {
+        &self.runtime
+    }
+
+    /// Takes in the message that an [`Event::Transfer`] announces.
+    pub(super) fn accept(&mut self, id: TransferId, transfer: Transfer) -> Incoming {
+        let incoming = self.streams.accept(id, transfer, &self.mailbox);
+        // Some of it may be here already.
+        self.mailbox.wake();
+        incoming
     }
 
     /// Everything once: commands in, bytes out, bytes in, timers. True if it is worth another
@@ -142,12 +184,15 @@ impl<R: Runtime> Link<R> {
         self.turns += 1;
         let now = self.runtime.now();
         self.take_commands(cx, now);
+        self.pump(now);
         let mut progress = self.write(cx, now);
         progress |= self.read(cx, now);
         progress |= self.keep_time(cx, now);
+        self.pump(now);
         if self.is_over() {
             // The peer is not to wait for what the application still does.
             self.socket = None;
+            self.streams.close(&mut self.connection, now);
         }
         if !progress {
             self.turns = 0;
@@ -155,9 +200,43 @@ impl<R: Runtime> Link<R> {
         progress
     }
 
+    /// Does what there is to do for the messages that have handles.
+    fn pump(&mut self, now: Instant) {
+        while let Some(notice) = self.connection.poll_notice() {
+            match notice {
+                Event::Sent { id } => self.streams.end(id, Ok(())),
+                Event::Aborted { id, error } => self.streams.end(id, Err(error)),
+                _ => {}
+            }
+        }
+        if !self.streams.is_empty() {
+            self.streams.pump(&mut self.connection, now);
+        }
+    }
+
+    /// What the peer takes, when that is known and the mailbox does not know it yet.
+    fn introduction(&mut self) -> Option<PeerLimits> {
+        if self.introduced || self.connection.state() != State::Established {
+            return None;
+        }
+        self.introduced = true;
+        Some(PeerLimits {
+            threshold: self.connection.largest_in_one(),
+            message: self.connection.max_message(),
+            stream: self.connection.max_stream(),
+        })
+    }
+
     fn take_commands(&mut self, cx: &mut Context<'_>, now: Instant) {
+        let introduction = self.introduction();
         let mut inner = self.mailbox.lock();
         let mut changed = self.publish(&mut inner);
+        if let Some(peer) = introduction {
+            inner.set_peer(peer);
+        }
+        for outlet in inner.pop_opening() {
+            self.streams.begin(outlet);
+        }
         inner.register(cx);
         if inner.kill || inner.close.as_ref().is_some_and(|close| close.abort) {
             let reason = inner.close.as_ref().map(|close| Arc::clone(&close.reason));
@@ -165,6 +244,7 @@ impl<R: Runtime> Link<R> {
             inner.clear();
             drop(inner);
             self.waiting = None;
+            self.waiting_large = None;
             self.connection.abort(now, reason.as_deref().unwrap_or(""));
             if kill {
                 self.connection
@@ -181,18 +261,27 @@ impl<R: Runtime> Link<R> {
             changed = true;
             match outgoing {
                 Outgoing::Error(text) => self.connection.send_error(now, &text),
-                Outgoing::Message(message) => match self.connection.send(now, message) {
-                    Ok(()) => self.handed += 1,
-                    Err(SendError::Full(message)) => {
-                        self.waiting = Some(Outgoing::Message(message));
+                Outgoing::Message(message) => {
+                    self.waiting = self.send(now, message).map(Outgoing::Message);
+                    if self.waiting.is_some() {
                         break;
                     }
-                    // The mailbox takes no message that the connection does not.
-                    Err(error) => unreachable!("{error}"),
-                },
+                }
+            }
+        }
+        while self.connection.state() == State::Established {
+            let next = self.waiting_large.take();
+            let next = next.or_else(|| self.mailbox.lock().pop_large());
+            let Some(message) = next else { break };
+            changed = true;
+            self.waiting_large = self.send(now, message);
+            if self.waiting_large.is_some() {
+                break;
             }
         }
         if self.waiting.is_none()
+            && self.waiting_large.is_none()
+            && !self.streams.has_queued()
             && !self.closing
             && let Some(reason) = self.mailbox.lock().reason_to_close()
         {
@@ -204,12 +293,37 @@ impl<R: Runtime> Link<R> {
         }
     }
 
+    /// Hands a message to the connection, which gives it back if it has no room.
+    fn send(&mut self, now: Instant, message: Message) -> Option<Message> {
+        match self.connection.send(now, message) {
+            Ok(()) => self.handed += 1,
+            Err(SendError::Full(message)) => return Some(message),
+            // Queued before there was a peer.
+            Err(SendError::TooLarge(message)) => {
+                self.mailbox.lock().add_lost();
+                self.undelivered = Some(Event::Undelivered {
+                    content_type: message.content_type().clone(),
+                    size: message.content().len() as u64,
+                    error: TransferError::TooLarge {
+                        max: self.connection.max_message(),
+                    },
+                });
+            }
+            // The mailbox takes no message that the connection does not.
+            Err(error) => unreachable!("{error}"),
+        }
+        None
+    }
+
     /// Lets the handles see how far the connection is. True if more messages have been sent.
     fn publish(&self, inner: &mut Inner) -> bool {
         let stats = self.connection.stats();
         inner.stats = stats;
         inner.heard = self.connection.last_heard();
-        inner.set_sent(self.sent_before + stats.messages_sent)
+        inner.set_sent(
+            self.sent_before + stats.messages_sent,
+            stats.messages_aborted,
+        )
     }
 
     fn write(&mut self, cx: &mut Context<'_>, now: Instant) -> bool {
@@ -221,7 +335,7 @@ impl<R: Runtime> Link<R> {
             if self.writing != Writing::Open {
                 return progress;
             }
-            let mut parts = [&[][..]; 2];
+            let mut parts = [&[][..]; SLICES];
             let count = self.connection.poll_transmit(&mut parts);
             if count == 0 {
                 break;

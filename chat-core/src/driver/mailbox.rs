@@ -6,8 +6,11 @@ use std::task::{Context, Waker};
 
 use event_listener::Event;
 
+use super::streams::{Outlet, SendStream};
 use crate::message::OVERHEAD;
-use crate::{CloseReason, Config, Instant, Message, SendError, Stats};
+use crate::{
+    CloseReason, Config, Instant, Message, OpenError, SendError, Stats, Transfer, TransferError,
+};
 
 /// The queue between the handles of a connection and its task. Nobody waits for the other: a full
 /// queue says so.
@@ -21,14 +24,26 @@ pub(super) struct Mailbox {
 }
 
 pub(super) struct Inner {
+    /// Messages that go out in one piece, and errors.
     queue: VecDeque<Outgoing>,
+    /// What `queue` costs.
     bytes: usize,
+    /// Messages that go out in chunks: nobody waits for them.
+    large: VecDeque<Message>,
+    /// What `large` costs.
+    large_bytes: usize,
+    /// Streams that the task does not know of yet.
+    opening: Vec<Arc<Outlet>>,
+    /// What the peer takes, while there is one.
+    peer: Option<PeerLimits>,
     /// Messages ever queued.
     queued: u64,
     /// Of these, taken whole by a transport.
     sent: u64,
     /// Of these, lost with a connection that ended.
     lost: u64,
+    /// Of these, those that the connection at hand has given up.
+    aborted: u64,
     /// Of these, those that a `flush` has reported.
     reported: u64,
     pub(super) close: Option<Close>,
@@ -38,6 +53,17 @@ pub(super) struct Inner {
     pub(super) stats: Stats,
     pub(super) heard: Instant,
     task: Option<Waker>,
+}
+
+/// What is known of the peer of an established connection.
+#[derive(Clone, Copy)]
+pub(super) struct PeerLimits {
+    /// The largest message that goes out in one piece.
+    pub(super) threshold: usize,
+    /// The largest message.
+    pub(super) message: u64,
+    /// The largest stream, if streams are taken at all.
+    pub(super) stream: Option<u64>,
 }
 
 pub(super) enum Outgoing {
@@ -58,9 +84,14 @@ impl Mailbox {
             inner: Mutex::new(Inner {
                 queue: VecDeque::new(),
                 bytes: 0,
+                large: VecDeque::new(),
+                large_bytes: 0,
+                opening: Vec::new(),
+                peer: None,
                 queued: 0,
                 sent: 0,
                 lost: 0,
+                aborted: 0,
                 reported: 0,
                 close: None,
                 kill: false,
@@ -88,14 +119,59 @@ impl Mailbox {
         if inner.end.is_some() || inner.close.is_some() {
             return Err(SendError::Closed(message));
         }
-        if !inner.queue.is_empty() && inner.bytes + cost > self.limit {
+        if let Some(peer) = inner.peer
+            && message.content().len() as u64 > peer.message
+        {
+            return Err(SendError::TooLarge(message));
+        }
+        let large = inner.is_large(&message);
+        let (len, bytes) = if large {
+            (inner.large.len(), inner.large_bytes)
+        } else {
+            (inner.queue.len(), inner.bytes)
+        };
+        if len > 0 && bytes + cost > self.limit {
             return Err(SendError::Full(message));
         }
-        inner.bytes += cost;
         inner.queued += 1;
-        inner.queue.push_back(Outgoing::Message(message));
+        inner.push(message, large);
         inner.wake();
         Ok(())
+    }
+
+    /// Begins a stream.
+    pub(super) fn open(
+        self: &Arc<Self>,
+        transfer: Transfer,
+        changed: Arc<Event>,
+    ) -> Result<SendStream, OpenError> {
+        if !Config::is_content_type(transfer.content_type()) {
+            return Err(OpenError::ContentType);
+        }
+        let mut inner = self.lock();
+        if inner.end.is_some() || inner.close.is_some() {
+            return Err(OpenError::Closed);
+        }
+        let peer = inner.peer.ok_or(OpenError::NotEstablished)?;
+        let max = peer.stream.ok_or(OpenError::Unsupported)?;
+        if transfer.size().is_some_and(|size| size > max) {
+            return Err(OpenError::TooLarge { max });
+        }
+        let stream = SendStream::new(transfer, Arc::clone(self), changed);
+        inner.opening.push(Arc::clone(stream.outlet()));
+        inner.wake();
+        Ok(stream)
+    }
+
+    /// The largest message that is taken, in bytes.
+    pub(super) fn max_message(&self) -> u64 {
+        let peer = self.lock().peer;
+        peer.map_or_else(|| self.config.largest_sent(), |peer| peer.message)
+    }
+
+    /// Has the task look at what has changed.
+    pub(super) fn wake(&self) {
+        self.lock().wake();
     }
 
     /// Queues a message as soon as there is room.
@@ -151,9 +227,10 @@ impl Mailbox {
         inner.wake();
     }
 
-    /// Bytes in the queue, overhead included.
+    /// Bytes of messages, overhead included.
     pub(super) fn bytes(&self) -> usize {
-        self.lock().bytes
+        let inner = self.lock();
+        inner.bytes + inner.large_bytes
     }
 
     pub(super) fn limit(&self) -> usize {
@@ -164,17 +241,28 @@ impl Mailbox {
         self.lock().end.clone()
     }
 
-    /// A connection is over: so many of its messages were lost, and one may have to wait for the
+    /// A connection is over: so many of its messages were lost, and some may have to wait for the
     /// next. Returns the reason to close for, if there is to be no next one.
-    pub(super) fn settle(&self, lost: u64, waiting: Option<Outgoing>) -> Option<Arc<str>> {
+    pub(super) fn settle(&self, unsent: Unsent) -> Option<Arc<str>> {
         let mut inner = self.lock();
-        inner.lost += lost;
-        if let Some(outgoing) = waiting {
-            inner.bytes += outgoing.cost();
-            inner.queue.push_front(outgoing);
+        inner.lost += unsent.lost;
+        // Which of them are large the next connection says.
+        let large = std::mem::take(&mut inner.large);
+        inner.large_bytes = 0;
+        inner.peer = None;
+        inner.aborted = 0;
+        for message in large.into_iter().rev() {
+            inner.push_front(Outgoing::Message(message));
         }
+        for outgoing in unsent.waiting.into_iter().flatten() {
+            inner.push_front(outgoing);
+        }
+        let opening = std::mem::take(&mut inner.opening);
         let closing = inner.close.as_ref().map(|close| Arc::clone(&close.reason));
         drop(inner);
+        for outlet in opening {
+            outlet.end(Err(TransferError::Closed));
+        }
         self.notify();
         closing
     }
@@ -187,7 +275,11 @@ impl Mailbox {
         inner.end.get_or_insert(reason);
         inner.task = None;
         let lost = inner.lost - lost;
+        let opening = std::mem::take(&mut inner.opening);
         drop(inner);
+        for outlet in opening {
+            outlet.end(Err(TransferError::Closed));
+        }
         self.notify();
         lost
     }
@@ -225,7 +317,74 @@ impl Mailbox {
     }
 }
 
+/// What a connection that is over did not send.
+pub(super) struct Unsent {
+    /// Messages that were handed to it.
+    pub(super) lost: u64,
+    /// What it had no room for.
+    pub(super) waiting: [Option<Outgoing>; 2],
+}
+
 impl Inner {
+    fn is_large(&self, message: &Message) -> bool {
+        let threshold = self.peer.map_or(usize::MAX, |peer| peer.threshold);
+        message.content().len() > threshold
+    }
+
+    fn push(&mut self, message: Message, large: bool) {
+        if large {
+            self.large_bytes += message.cost();
+            self.large.push_back(message);
+        } else {
+            self.bytes += message.cost();
+            self.queue.push_back(Outgoing::Message(message));
+        }
+    }
+
+    fn push_front(&mut self, outgoing: Outgoing) {
+        self.bytes += outgoing.cost();
+        self.queue.push_front(outgoing);
+    }
+
+    /// There is a peer: what is queued is sorted by how it goes out.
+    pub(super) fn set_peer(&mut self, peer: PeerLimits) {
+        self.peer = Some(peer);
+        for outgoing in std::mem::take(&mut self.queue) {
+            self.bytes -= outgoing.cost();
+            match outgoing {
+                Outgoing::Message(message) => {
+                    let large = self.is_large(&message);
+                    self.push(message, large);
+                }
+                error @ Outgoing::Error(_) => {
+                    self.bytes += error.cost();
+                    self.queue.push_back(error);
+                }
+            }
+        }
+    }
+
+    /// Takes the next message that goes out in chunks.
+    pub(super) fn pop_large(&mut self) -> Option<Message> {
+        let message = self.large.pop_front()?;
+        self.large_bytes -= message.cost();
+        if self.large.is_empty() {
+            // An idle connection holds no buffers.
+            self.large = VecDeque::new();
+        }
+        Some(message)
+    }
+
+    /// Takes the streams that were begun.
+    pub(super) fn pop_opening(&mut self) -> Vec<Arc<Outlet>> {
+        std::mem::take(&mut self.opening)
+    }
+
+    /// One more message was lost.
+    pub(super) fn add_lost(&mut self) {
+        self.lost += 1;
+    }
+
     /// Takes the next message from the queue.
     pub(super) fn pop(&mut self) -> Option<Outgoing> {
         let outgoing = self.queue.pop_front()?;
@@ -239,7 +398,10 @@ impl Inner {
 
     /// The reason to close for, once everything queued has been taken.
     pub(super) fn reason_to_close(&self) -> Option<Arc<str>> {
-        let close = self.close.as_ref().filter(|_| self.queue.is_empty())?;
+        let close = self
+            .close
+            .as_ref()
+            .filter(|_| self.queue.is_empty() && self.large.is_empty())?;
         Some(Arc::clone(&close.reason))
     }
 
@@ -248,12 +410,18 @@ impl Inner {
         while let Some(outgoing) = self.pop() {
             self.lost += u64::from(outgoing.is_message());
         }
+        while self.pop_large().is_some() {
+            self.lost += 1;
+        }
     }
 
-    /// Notes how many messages transports have taken; true if that is more than before.
-    pub(super) fn set_sent(&mut self, sent: u64) -> bool {
-        let more = sent > self.sent;
+    /// Notes how many messages transports have taken, and how many the connection at hand has given
+    /// up; true if that is more than before.
+    pub(super) fn set_sent(&mut self, sent: u64, aborted: u64) -> bool {
+        let more = sent > self.sent || aborted > self.aborted;
         self.sent = sent;
+        self.lost += aborted.saturating_sub(self.aborted);
+        self.aborted = aborted;
         more
     }
 

@@ -13,7 +13,7 @@ mod builder;
 mod client;
 mod dial;
 mod entropy;
-#[cfg(feature = "futures-io")]
+mod forward;
 pub mod futures_io;
 mod handler;
 mod inbox;
@@ -23,6 +23,7 @@ pub mod rt;
 mod serve;
 mod server;
 mod session;
+mod streams;
 mod unix;
 
 pub use addr::{Endpoint, Peer};
@@ -32,16 +33,17 @@ pub use handler::{Echo, Handler, HandlerError, Relay};
 pub use inbox::ClientEvent;
 pub use server::{Server, ServerStats};
 pub use session::Session;
+pub use streams::{CopyError, Incoming, SendStream};
 
 /// What an adapter re-exports, so that its users need no other crate.
 pub mod prelude {
     pub use super::{
-        BindError, Client, ClientEvent, ConnectError, Echo, Endpoint, FlushError, Handler,
-        HandlerError, Peer, Relay, Server, ServerStats, Session,
+        BindError, Client, ClientEvent, ConnectError, CopyError, Echo, Endpoint, FlushError,
+        Handler, HandlerError, Incoming, Peer, Relay, SendStream, Server, ServerStats, Session,
     };
     pub use crate::frame::FrameError;
     pub use crate::{
-        Backoff, CloseReason, Config, ContentType, Key, Message, ProtocolError, SendError, Stats,
-        Timeout, Uuid,
+        Backoff, CloseReason, Config, ContentType, Key, Message, OpenError, ProtocolError, Receive,
+        SendError, Stats, Timeout, Transfer, TransferError, Uuid,
     };
 }

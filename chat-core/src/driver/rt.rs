@@ -11,8 +11,8 @@
 //! ```
 //!
 //! That is all: the loop, the server, the client and the sessions are the driver's. If the runtime's
-//! streams implement the traits of `futures-io`, `FuturesIo` (feature `futures-io`) makes them a
-//! [`Stream`]. The crates `chat-tokio` and `chat-smol` are examples of the two ways.
+//! streams implement the traits of `futures-io`,
+//! [`FuturesIo`](super::futures_io::FuturesIo) makes them a [`Stream`]. The crates `chat-tokio` and `chat-smol` are examples of the two ways.
 //!
 //! # What each method has to keep
 //!

@@ -14,7 +14,7 @@ use super::mailbox::Mailbox;
 use super::rt::{Listener, Runtime, Socket};
 use super::server::Tally;
 use super::unix::SocketFile;
-use super::{Handler, Peer, Server, Session, entropy};
+use super::{Handler, Incoming, Peer, Server, Session, entropy};
 use crate::{CloseReason, Connection, Event, Message};
 
 /// How many events a session handles before it lets others run.
@@ -196,21 +196,26 @@ async fn run<R: Runtime, H: Handler>(
                 call(|| handler.connected(session))
             }
             Event::Message(message) => handle(&mut link, session, &*handler, message).await,
+            Event::Transfer { id, transfer } => {
+                let incoming = link.accept(id, transfer);
+                let (session, handler) = (session.clone(), Arc::clone(&handler));
+                link.runtime().spawn(receive(session, handler, incoming));
+                Ok(())
+            }
+            Event::Undelivered { size, error, .. } => {
+                tracing::warn!(session = %id, %peer, size, %error, "a message was not delivered");
+                Ok(())
+            }
+            // Of streams, which have handles.
+            Event::Sent { .. } | Event::Aborted { .. } => Ok(()),
             Event::Error(text) => {
                 tracing::warn!(session = %id, %peer, ?text, "the peer reports an error");
                 call(|| handler.error(session, &text))
             }
-            _ => Ok(()),
         };
         if let Err(error) = done {
             failed = true;
-            if session.mailbox().lock().close.is_some() {
-                // It was closed before, and what is queued goes out.
-                tracing::debug!(session = %id, %peer, %error, "the handler failed on a closing session");
-            } else {
-                tracing::error!(session = %id, %peer, %error, "the handler failed; closing its session");
-                session.abort("Internal error");
-            }
+            close_failed(session, &error);
         }
         count += 1;
         if count.is_multiple_of(EVENTS_PER_POLL) {
@@ -230,6 +235,35 @@ async fn run<R: Runtime, H: Handler>(
             _ => "",
         };
         tracing::warn!(%peer, ?reason, "connection ended in the handshake{hint}");
+    }
+}
+
+/// The handler has failed: its session ends.
+fn close_failed<D>(session: &Session<D>, error: &str) {
+    let (id, peer) = (session.id(), session.peer());
+    if session.mailbox().lock().close.is_some() {
+        // It was closed before, and what is queued goes out.
+        tracing::debug!(session = %id, %peer, %error, "the handler failed on a closing session");
+    } else {
+        tracing::error!(session = %id, %peer, %error, "the handler failed; closing its session");
+        session.abort("Internal error");
+    }
+}
+
+/// Lets the handler have a message that comes in pieces.
+async fn receive<H: Handler>(session: Session<H::Data>, handler: Arc<H>, incoming: Incoming) {
+    let server = session.server().clone();
+    let owner = session.clone();
+    let mut future = pin!(async move { handler.incoming(session, incoming).await });
+    let guarded = poll_fn(|cx| {
+        let polled = catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(cx)));
+        match polled {
+            Ok(polled) => polled.map(|done| done.map_err(|error| error.to_string())),
+            Err(panic) => Poll::Ready(Err(describe(&*panic))),
+        }
+    });
+    if let Some(Err(error)) = unless(pin!(server.stopped()), guarded).await {
+        close_failed(&owner, &error);
     }
 }
 

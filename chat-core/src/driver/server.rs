@@ -14,8 +14,6 @@ use crate::{Config, Instant, Message, SendError};
 
 /// The reason that clients are told when a server stops.
 const SHUTTING_DOWN: &str = "Server shutting down";
-/// The reason that a client is told whose outbox is full.
-const SLOW_CONSUMER: &str = "Slow consumer: messages arrive faster than you read them";
 
 /// A handle to a running server. A clone is another handle to the same one.
 ///
@@ -111,22 +109,14 @@ impl<D> Server<D> {
     /// was queued for; the error is a message that cannot be sent to anybody.
     ///
     /// A session whose outbox is full is told `Slow consumer` and closed; the others do not notice.
+    /// One whose client does not take messages as large gets a text that says what it missed.
     pub fn broadcast(&self, message: &Message) -> Result<usize, SendError> {
         self.0.config.check(message.clone())?;
         let sessions = self.read();
         let established = sessions.values().filter(|session| session.is_established());
         let mut queued = 0;
         for session in established {
-            match session.send(message.clone()) {
-                Ok(()) => queued += 1,
-                Err(SendError::Full(_)) => {
-                    self.0.counters.slow.fetch_add(1, Ordering::Relaxed);
-                    tracing::warn!(session = %session.id(), peer = %session.peer(), "slow consumer closed");
-                    session.abort(SLOW_CONSUMER);
-                }
-                // It is closing.
-                Err(_) => {}
-            }
+            queued += usize::from(session.send_or_close(message.clone()));
         }
         Ok(queued)
     }
@@ -197,6 +187,10 @@ impl<D> Server<D> {
             session.close(SHUTTING_DOWN);
         }
         true
+    }
+
+    pub(super) fn count_slow(&self) {
+        self.0.counters.slow.fetch_add(1, Ordering::Relaxed);
     }
 
     /// A connection is over.

@@ -7,8 +7,11 @@ use std::time::Duration;
 use uuid::Uuid;
 
 use super::mailbox::Mailbox;
-use super::{Peer, Server};
-use crate::{Instant, Message, SendError, Stats};
+use super::{Peer, SendStream, Server};
+use crate::{Instant, Message, OpenError, SendError, Stats, Transfer};
+
+/// The reason that a client is told whose outbox is full.
+const SLOW_CONSUMER: &str = "Slow consumer: messages arrive faster than you read them";
 
 /// One client of a server. A clone is another handle to the same session; it may outlive the
 /// session, and is then good for its data and counters.
@@ -95,6 +98,46 @@ impl<D> Session<D> {
     /// that is the caller's choice. [`Server::broadcast`] closes such a session.
     pub fn send(&self, message: Message) -> Result<(), SendError> {
         self.0.mailbox.send(message)
+    }
+
+    /// Begins to send a message in pieces, of any size, without waiting.
+    ///
+    /// [`OpenError::Unsupported`] means that the client takes none: then [`send`](Self::send) is the
+    /// way, up to [`max_message`](Self::max_message).
+    pub fn send_stream(&self, transfer: Transfer) -> Result<SendStream, OpenError> {
+        self.0.mailbox.open(transfer, Arc::default())
+    }
+
+    /// The largest message that [`send`](Self::send) takes, in bytes.
+    pub fn max_message(&self) -> u64 {
+        self.0.mailbox.max_message()
+    }
+
+    /// Queues a message; a client whose outbox is full is told and closed. True if it was queued.
+    pub(super) fn send_or_close(&self, message: Message) -> bool {
+        match self.send(message) {
+            Ok(()) => return true,
+            Err(SendError::Full(_)) => {
+                self.0.server.count_slow();
+                tracing::warn!(session = %self.id(), peer = %self.peer(), "slow consumer closed");
+                self.abort(SLOW_CONSUMER);
+            }
+            Err(SendError::TooLarge(message)) => {
+                let (size, of) = (message.content().len(), message.content_type());
+                self.tell_missed(&format!("{size} bytes of {of}"));
+            }
+            // It is closing.
+            Err(_) => {}
+        }
+        false
+    }
+
+    /// Tells the client about a message that is too large for it. An error would make some clients
+    /// leave.
+    pub(super) fn tell_missed(&self, what: &str) {
+        let max = self.max_message();
+        let text = format!("[a message was left out: {what}; this client takes up to {max} bytes]");
+        self.send_or_close(Message::text(text));
     }
 
     /// Tells the client that something went wrong. The session goes on, though a version 1 client
