@@ -135,8 +135,15 @@ impl<R: Runtime> Link<R> {
         }
         let event = self.undelivered.take();
         let event = event.or_else(|| self.connection.poll_event())?;
-        if matches!(event, Event::Closed(_)) {
-            self.publish(&mut self.mailbox.lock());
+        match event {
+            // Who hears of it may send, and is to know what is taken.
+            Event::Established { .. } => {
+                if let Some(peer) = self.introduction() {
+                    self.mailbox.lock().set_peer(peer);
+                }
+            }
+            Event::Closed(_) => _ = self.publish(&mut self.mailbox.lock()),
+            _ => {}
         }
         Some(event)
     }

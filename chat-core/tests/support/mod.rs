@@ -3,6 +3,7 @@
 #![allow(dead_code, unused_imports, reason = "each test file uses a part of it")]
 
 mod arbitrary;
+pub(crate) mod chunk;
 pub(crate) mod json;
 mod link;
 mod pair;

@@ -210,10 +210,10 @@ pub async fn refused_messages_are_handed_back<A: Adapter>(world: World<A>) {
         client.send(empty.clone()).await,
         Err(SendError::Empty(empty))
     );
-    let large = Message::binary(vec![0; 10_485_761]);
+    let large = Message::binary(vec![0; 67_108_865]);
     let refused = client.send(large).await.unwrap_err();
     assert!(matches!(refused, SendError::TooLarge(_)));
-    assert_eq!(refused.into_message().content().len(), 10_485_761);
+    assert_eq!(refused.into_message().content().len(), 67_108_865);
     let odd = Message::new(ContentType::from("x".repeat(10_000)), "content");
     assert!(matches!(
         client.send(odd).await,
