@@ -110,10 +110,19 @@ Examples:
       send each line of a file, print what comes back
   printf 'one\\ntwo\\n' | chat-cli connect --tcp chat.example:9999 --key-file chat.key --file -
       the same from a pipe
+  chat-cli connect --send cat.png dog.png
+      send files, of any size, to everybody else
+  chat-cli connect --save-dir ~/Downloads
+      talk, and keep the files that others send
 
 With --file, each line that is not blank is a message, without the blanks around it; the line
 \"exit\" ends the file. The program ends when every message has come back, or when none has for
 --wait. Without a terminal, standard input is read like a file, and /quit ends it too.
+
+With --send, the program ends when the server has all files; whoever reads too slowly for the others
+loses its copy. Files that arrive are stored with --save-dir under their own names, or under similar
+ones if those are taken; without it they are left out. Without a terminal and without --file and
+--send, --save-dir makes the program stay until it is interrupted or the server ends.
 
 DURATION is a number with a unit: 500ms, 5s, 1m.";
 
@@ -128,11 +137,17 @@ pub(crate) struct Connect {
     #[arg(long, value_name = "PATH", num_args = 0..=1, default_missing_value = UNIX)]
     unix: Option<PathBuf>,
     /// Talk from the terminal; the default
-    #[arg(long, conflicts_with = "file")]
+    #[arg(long, conflicts_with_all = ["file", "send"])]
     interactive: bool,
     /// Send the lines of a file, or of standard input for "-"
     #[arg(long, value_name = "PATH")]
     pub(crate) file: Option<PathBuf>,
+    /// Send files as they are
+    #[arg(long, value_name = "PATH", num_args = 1.., conflicts_with = "file")]
+    pub(crate) send: Vec<PathBuf>,
+    /// Store files that arrive in this directory, which is made if need be
+    #[arg(long, value_name = "DIR")]
+    pub(crate) save_dir: Option<PathBuf>,
     /// Wait this long for the next of the messages sent to come back
     #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = humantime::parse_duration)]
     pub(crate) wait: Duration,

@@ -3,42 +3,74 @@
 use std::io::{self, IsTerminal};
 
 use chat_core::driver::{Client, ClientBuilder, ConnectError, rt};
-use chat_core::{Backoff, Config};
+use chat_core::{Backoff, Config, Receive};
 
 use crate::args::{Connect, Runtime};
+use crate::arrivals::Arrivals;
 use crate::editor::Editor;
 use crate::exit::Failure;
 use crate::lines::Source;
+use crate::pipe::Manner;
 use crate::signals::Signals;
-use crate::{interactive, pipe};
+use crate::store::SaveDir;
+use crate::upload::Upload;
+use crate::{interactive, pipe, send};
 
 pub(crate) async fn run(args: Connect) -> Result<(), Failure> {
     let mut signals =
         Signals::new().map_err(|error| Failure::io(format!("cannot handle signals: {error}")))?;
-    let (source, client) = tokio::select! {
+    let (work, arrivals, client) = tokio::select! {
         opened = open(&args) => opened?,
         () = signals.next() => return Err(Failure::interrupted()),
     };
-    let Some(source) = source else {
-        return interactive::run(client, signals).await;
-    };
-    let commands = args.file.is_none();
-    pipe::run(client, source.start(), args.wait, commands, signals).await
+    match work {
+        Work::Talk => interactive::run(client, arrivals, signals).await,
+        Work::Send(uploads) => send::run(client, uploads, arrivals, signals).await,
+        Work::Lines(source) => {
+            let max = client.max_message().max(client.max_stream().unwrap_or(0));
+            source.check(max)?;
+            let manner = Manner {
+                wait: args.wait,
+                commands: args.file.is_none(),
+                stay: args.file.is_none() && arrivals.saves(),
+            };
+            pipe::run(client, source.start(max), manner, arrivals, signals).await
+        }
+    }
 }
 
-/// Where lines come from, unless it is the terminal, and the connection.
-async fn open(args: &Connect) -> Result<(Option<Source>, Client), Failure> {
+/// What there is to do.
+enum Work {
+    /// Messages are typed at the terminal.
+    Talk,
+    /// Messages are lines.
+    Lines(Source),
+    /// Files are sent.
+    Send(Vec<Upload>),
+}
+
+/// What there is to do, a place for what arrives, and the connection.
+async fn open(args: &Connect) -> Result<(Work, Arrivals, Client), Failure> {
     // What cannot be sent is found before anybody is bothered. In a thread of its own: opening a
     // pipe waits for its writer.
-    let source = match args.file.clone() {
-        Some(path) => {
-            let opened = tokio::task::spawn_blocking(move || Source::open(&path)).await;
-            Some(opened.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))?)
-        }
-        None if is_terminal() => None,
-        None => Some(Source::stdin()),
-    };
-    let config = args.common.config()?;
+    let (file, paths, dir) = (args.file.clone(), args.send.clone(), args.save_dir.clone());
+    let opened = tokio::task::spawn_blocking(move || {
+        let dir = dir.map(|dir| SaveDir::open(&dir)).transpose()?;
+        let work = match file {
+            Some(path) => Work::Lines(Source::open(&path)?),
+            None if !paths.is_empty() => {
+                let uploads = paths.iter().map(|path| Upload::open(path));
+                Work::Send(uploads.collect::<Result<_, _>>()?)
+            }
+            None if is_terminal() => Work::Talk,
+            None => Work::Lines(Source::stdin()),
+        };
+        Ok((work, Arrivals::new(dir)))
+    });
+    let opened = opened.await;
+    let (work, arrivals) =
+        opened.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))?;
+    let config = args.common.config()?.receive(Receive::Pieces);
     let connected = match args.common.runtime {
         Runtime::Tokio => connect::<chat_tokio::Tokio>(args, config).await,
         #[cfg(feature = "async-std")]
@@ -46,7 +78,8 @@ async fn open(args: &Connect) -> Result<(Option<Source>, Client), Failure> {
         #[cfg(feature = "smol")]
         Runtime::Smol => connect::<chat_smol::Smol>(args, config).await,
     };
-    Ok((source, connected.map_err(|error| Failure::connect(&error))?))
+    let client = connected.map_err(|error| Failure::connect(&error))?;
+    Ok((work, arrivals, client))
 }
 
 async fn connect<R: rt::Runtime + Default>(

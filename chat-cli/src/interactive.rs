@@ -1,21 +1,32 @@
 //! Talking from a terminal.
 
-use chat_tokio::{Client, ClientEvent, Message, SendError};
+use std::path::Path;
 
+use chat_tokio::{Client, ClientEvent, Message, SendError};
+use indicatif::{HumanBytes, ProgressBar};
+use tokio::sync::mpsc;
+
+use crate::arrivals::{Arrival, Arrivals, Shown};
 use crate::editor::{Editor, Input, unusable};
 use crate::exit::Failure;
 use crate::screen::{sanitize_line, show};
 use crate::signals::Signals;
+use crate::upload::Upload;
 
 const GOODBYE: &str = "Client disconnecting";
 const HELP: &str = "\
 Each line is a message. Arrow keys edit it and bring back earlier ones.
   //text               the message \"/text\"
+  /send PATH           send a file
   /help                this text
   /quit, exit, Ctrl-D  say goodbye and end
   Ctrl-C               the same, with exit code 130";
 
-pub(crate) async fn run(client: Client, mut signals: Signals) -> Result<(), Failure> {
+pub(crate) async fn run(
+    client: Client,
+    mut arrivals: Arrivals,
+    mut signals: Signals,
+) -> Result<(), Failure> {
     let mut editor = Editor::start(&format!(
         "connected to {}; /help for help, /quit to leave",
         client.endpoint()
@@ -23,6 +34,8 @@ pub(crate) async fn run(client: Client, mut signals: Signals) -> Result<(), Fail
     // Texts that the editor has no place for yet. As long as there are some, nothing more is taken
     // from the server.
     let mut texts: Vec<String> = Vec::new();
+    // What has become of the files that were sent.
+    let (sent, mut told) = mpsc::channel(1);
 
     let done = loop {
         tokio::select! {
@@ -33,16 +46,30 @@ pub(crate) async fn run(client: Client, mut signals: Signals) -> Result<(), Fail
                 Err(_) => texts.clear(),
             },
             input = editor.typed.recv() => match input {
-                Some(Input::Line(line)) => texts.extend(handle(&client, &line).err()),
+                Some(Input::Line(line)) => match file_to_send(&line) {
+                    Some(path) => texts.push(send_file(&client, path, sent.clone())),
+                    None => texts.extend(handle(&client, &line).err()),
+                },
                 Some(Input::Interrupted) => break Err(Failure::interrupted()),
                 Some(Input::End) | None => break Ok(()),
                 Some(Input::Failed(error)) => break Err(unusable(&error)),
             },
+            Some(text) = told.recv(), if texts.is_empty() => texts.push(text),
+            arrival = arrivals.next(), if texts.is_empty() => texts.push(match arrival {
+                Arrival::Message(shown) => show(&shown, Editor::columns()),
+                Arrival::Saved { path, size } => {
+                    format!("* saved {} ({})", path.display(), HumanBytes(size))
+                }
+                Arrival::Failed(text) => format!("* {text}"),
+            }),
             event = client.recv(), if texts.is_empty() => match event {
+                Some(ClientEvent::Incoming(incoming)) => {
+                    texts.extend(arrivals.accept(incoming).map(|text| format!("* {text}")));
+                }
                 Some(ClientEvent::Disconnected { reason, retry_in: None, .. }) => {
                     break Err(Failure::closed(&reason));
                 }
-                Some(event) => texts.extend(describe(&client, &event)),
+                Some(event) => texts.extend(describe(&client, event)),
                 None => break Err(Failure::io("the connection is over")),
             }
         }
@@ -52,6 +79,43 @@ pub(crate) async fn run(client: Client, mut signals: Signals) -> Result<(), Fail
         _ = client.close(GOODBYE) => done,
         () = signals.next() => Err(Failure::interrupted()),
     }
+}
+
+/// The path of `/send PATH`, if that is what a line is.
+fn file_to_send(line: &str) -> Option<&str> {
+    let rest = line.trim().strip_prefix("/send")?;
+    (rest.is_empty() || rest.starts_with(char::is_whitespace)).then(|| rest.trim())
+}
+
+/// Begins to send a file. Returns what the person at the terminal is told.
+fn send_file(client: &Client, path: &str, told: mpsc::Sender<String>) -> String {
+    if path.is_empty() {
+        return "* /send needs the path of a file".into();
+    }
+    let path = match (path.strip_prefix("~/"), std::env::home_dir()) {
+        (Some(rest), Some(home)) => home.join(rest),
+        _ => Path::new(path).to_owned(),
+    };
+    let upload = match Upload::open(&path) {
+        Ok(upload) => upload,
+        Err(failure) => return format!("* not sent: {}", sanitize_line(&failure.to_string())),
+    };
+    let size = match upload.size {
+        Some(size) => format!(" ({})", HumanBytes(size)),
+        None => String::new(),
+    };
+    let name = sanitize_line(&upload.name);
+    let sending = format!("* sending {name}{size}");
+    let client = client.clone();
+    tokio::spawn(async move {
+        let text = match upload.send(&client, ProgressBar::hidden()).await {
+            Ok(()) => format!("* sent {name}{size}"),
+            Err(error) => format!("* {error}"),
+        };
+        // Nobody waits for it at the end of the program.
+        let _ = told.send(text).await;
+    });
+    sending
 }
 
 /// Does what a line says; the error is for the person at the terminal.
@@ -75,10 +139,17 @@ fn handle(client: &Client, line: &str) -> Result<(), String> {
 }
 
 /// What the person at the terminal sees of an event.
-fn describe(client: &Client, event: &ClientEvent) -> Option<String> {
+fn describe(client: &Client, event: ClientEvent) -> Option<String> {
     Some(match event {
-        ClientEvent::Message(message) => show(message, Editor::columns()),
-        ClientEvent::Error(text) => format!("* the server reports: {}", sanitize_line(text)),
+        ClientEvent::Message(message) => show(&Shown::Message(message), Editor::columns()),
+        ClientEvent::Error(text) => format!("* the server reports: {}", sanitize_line(&text)),
+        ClientEvent::Undelivered { size, error, .. } => {
+            let error = sanitize_line(&error.to_string());
+            format!(
+                "* a message of {} did not arrive: {error}",
+                HumanBytes(size)
+            )
+        }
         ClientEvent::Connected { .. } => format!("* connected to {}", client.endpoint()),
         ClientEvent::Disconnected {
             reason,

@@ -1,6 +1,7 @@
 //! `chat-cli`: a chat server and its clients, over TCP and Unix sockets.
 
 mod args;
+mod arrivals;
 mod connect;
 mod editor;
 mod exit;
@@ -10,8 +11,11 @@ mod lines;
 mod pipe;
 mod printer;
 mod screen;
+mod send;
 mod serve;
 mod signals;
+mod store;
+mod upload;
 
 use std::io::{self, IsTerminal};
 use std::process::ExitCode;

@@ -2,12 +2,12 @@
 
 use std::io::{self, IsTerminal, Write};
 
-use chat_tokio::Message;
 use tokio::sync::mpsc::{self, Sender};
 use tokio::task::JoinHandle;
 
+use crate::arrivals::Shown;
 use crate::exit::Failure;
-use crate::screen::{sanitize, sanitize_line};
+use crate::screen::sanitize;
 
 /// How many messages may wait to be printed.
 const WAITING: usize = 64;
@@ -15,7 +15,7 @@ const WAITING: usize = 64;
 /// Prints messages.
 pub(crate) struct Printer {
     /// What is to be printed. Closed when printing has failed.
-    pub(crate) messages: Sender<Message>,
+    pub(crate) messages: Sender<Shown>,
     task: JoinHandle<Result<(), Failure>>,
 }
 
@@ -24,7 +24,7 @@ impl Printer {
         let (messages, mut waiting) = mpsc::channel(WAITING);
         let task = tokio::task::spawn_blocking(move || {
             while let Some(message) = waiting.blocking_recv() {
-                print(&message)?;
+                print(message)?;
             }
             Ok(())
         });
@@ -42,22 +42,27 @@ impl Printer {
 }
 
 /// Text as it is, a line each, unless a terminal shows it.
-fn print(message: &Message) -> Result<(), Failure> {
+fn print(shown: Shown) -> Result<(), Failure> {
     let mut stdout = io::stdout().lock();
-    let written = if stdout.is_terminal() {
-        match message.as_text() {
+    let terminal = stdout.is_terminal();
+    let written = match shown {
+        Shown::Message(message) if terminal => match message.as_text() {
             Some(text) => writeln!(stdout, "{}", sanitize(text)),
-            None => writeln!(
-                stdout,
-                "[{}, {} bytes]",
-                sanitize_line(message.content_type()),
-                message.content().len()
-            ),
-        }
-    } else {
-        stdout
+            None => {
+                let size = message.content().len() as u64;
+                let described = Shown::describe(message.content_type(), size);
+                writeln!(stdout, "{described}")
+            }
+        },
+        Shown::Large {
+            content_type, size, ..
+        } if terminal => writeln!(stdout, "{}", Shown::describe(&content_type, size)),
+        Shown::Message(message) => stdout
             .write_all(message.content())
-            .and_then(|()| stdout.write_all(b"\n"))
+            .and_then(|()| stdout.write_all(b"\n")),
+        Shown::Large { mut file, .. } => {
+            io::copy(&mut file, &mut stdout).and_then(|_| stdout.write_all(b"\n"))
+        }
     };
     written.map_err(|error| Failure::io(format!("cannot write to standard output: {error}")))
 }

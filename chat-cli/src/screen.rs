@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::fmt::Display;
 use std::io::{self, Write};
 
-use chat_tokio::Message;
+use crate::arrivals::Shown;
 
 /// Replaces what could steer a terminal or mislead its reader by something visible: control
 /// characters other than tab and line feed, and characters that change the direction of text.
@@ -22,7 +22,7 @@ pub(crate) fn sanitize(text: &str) -> Cow<'_, str> {
     Cow::Owned(visible.collect())
 }
 
-fn is_unsafe(c: char) -> bool {
+pub(crate) fn is_unsafe(c: char) -> bool {
     match c {
         '\t' | '\n' => false,
         // Marks, embeddings, overrides and isolates; line and paragraph separators.
@@ -44,15 +44,17 @@ pub(crate) fn note(text: impl Display) {
 }
 
 /// A message as lines for a terminal of so many columns, without the last line feed.
-pub(crate) fn show(message: &Message, columns: usize) -> String {
-    match message.as_text() {
-        Some(text) => indent(&sanitize(text.trim_end()), columns),
-        None => format!(
-            "< [{}, {} bytes]",
-            sanitize_line(message.content_type()),
-            message.content().len()
-        ),
-    }
+pub(crate) fn show(shown: &Shown, columns: usize) -> String {
+    let (content_type, size) = match shown {
+        Shown::Message(message) => match message.as_text() {
+            Some(text) => return indent(&sanitize(text.trim_end()), columns),
+            None => (message.content_type(), message.content().len() as u64),
+        },
+        Shown::Large {
+            content_type, size, ..
+        } => (content_type, *size),
+    };
+    format!("< {}", Shown::describe(content_type, size))
 }
 
 /// Marks the first line and indents the others, those that the terminal would make of a long one
@@ -81,7 +83,13 @@ fn indent(text: &str, columns: usize) -> String {
 
 #[cfg(test)]
 mod tests {
+    use chat_tokio::Message;
+
     use super::*;
+
+    fn show(message: &Message, columns: usize) -> String {
+        super::show(&Shown::Message(message.clone()), columns)
+    }
 
     #[test]
     fn controls_become_visible() {

@@ -208,6 +208,12 @@ impl Client {
         self.0.mailbox.max_message()
     }
 
+    /// The largest message that [`send_stream`](Self::send_stream) takes, in bytes; `None` if it
+    /// takes none.
+    pub fn max_stream(&self) -> Option<u64> {
+        self.0.mailbox.max_stream()
+    }
+
     /// Waits until everything queued so far has been taken by the socket, or is lost. The error says
     /// how many messages were lost with a connection since this was last reported.
     ///

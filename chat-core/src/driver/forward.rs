@@ -17,7 +17,7 @@ use crate::{Message, OpenError, Transfer, TransferError};
 const PACE: u64 = 256 * 1024;
 /// A receiver that is further behind than this loses its copy, in bytes. Contents are in memory
 /// once, however many are behind.
-const LAG: u64 = 16 * 1024 * 1024;
+const LAG: u64 = 32 * 1024 * 1024;
 
 /// What a receiver that is too slow is told.
 const TOO_SLOW: &str = "it arrives faster than you read it";
@@ -29,7 +29,7 @@ impl<D> Server<D> {
     /// while it arrives: without collecting it first. Returns when it has been taken in whole; its
     /// copies may still be under way.
     ///
-    /// The source is slowed to the pace of the fastest receiver. One that falls more than 16 MiB
+    /// The source is slowed to the pace of the fastest receiver. One that falls more than 32 MiB
     /// behind loses its copy and is told; the others do not notice. To a session that takes no
     /// messages in pieces it goes as one frame if it fits; otherwise that session gets a text message
     /// that says what it missed.

@@ -169,6 +169,11 @@ impl Mailbox {
         peer.map_or_else(|| self.config.largest_sent(), |peer| peer.message)
     }
 
+    /// The largest stream that is taken, in bytes, if any is.
+    pub(super) fn max_stream(&self) -> Option<u64> {
+        self.lock().peer?.stream
+    }
+
     /// Has the task look at what has changed.
     pub(super) fn wake(&self) {
         self.lock().wake();
