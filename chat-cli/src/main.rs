@@ -8,6 +8,7 @@ mod exit;
 mod interactive;
 mod keys;
 mod lines;
+mod pending;
 mod pipe;
 mod printer;
 mod screen;

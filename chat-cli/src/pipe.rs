@@ -1,36 +1,30 @@
 //! Lines in, messages out: `connect --file`, and without a terminal.
 
-use std::collections::{HashMap, VecDeque};
 use std::io::{Seek, SeekFrom};
 use std::time::Duration;
 
-use chat_tokio::{
-    Client, ClientEvent, ContentType, Message, OpenError, SendError, Stats, Transfer,
-};
-use sha2::{Digest, Sha256};
+use chat_tokio::{Client, ClientEvent, Message, OpenError, SendError, Transfer};
 use tokio::runtime::Handle;
 use tokio::sync::mpsc::Receiver;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-use crate::arrivals::{Arrival, Arrivals, Shown, read_through};
+use crate::arrivals::{Arrival, Arrivals, Shown};
 use crate::exit::Failure;
 use crate::lines::{Batch, LargeLine, Line};
+use crate::pending::{Next, Pending, content_type, key};
 use crate::printer::Printer;
 use crate::screen::{note, sanitize_line};
 use crate::send::told;
 use crate::signals::Signals;
 use crate::upload::{self, SendFailure};
 
-/// How many bytes may be under way at a time, unless a single message is larger.
-const WINDOW: u64 = 8 * 1024 * 1024;
-/// Lines up to this size keep their order by themselves; a longer one travels alone.
-const SMALL: usize = 8 * 1024;
 /// The longest wait that makes a difference.
 const LONGEST: Duration = Duration::from_hours(24 * 365);
 pub(crate) const GOODBYE: &str = "Client disconnecting";
 
 /// How a client that reads no terminal does its work.
+#[derive(Clone, Copy)]
 pub(crate) struct Manner {
     /// How long to wait for messages to come back.
     pub(crate) wait: Duration,
@@ -46,151 +40,52 @@ pub(crate) async fn run(
     client: Client,
     mut input: Receiver<Batch>,
     manner: Manner,
-    mut arrivals: Arrivals,
+    arrivals: Arrivals,
     mut signals: Signals,
 ) -> Result<(), Failure> {
-    let Manner {
-        wait,
-        commands,
-        mut stay,
-    } = manner;
     let printer = Printer::start();
-    // What came and has no place at the printer yet: until it has, nothing more is received.
-    let mut arrived: Option<Shown> = None;
-    let mut pending = Pending::default();
-    // A line that is on its way by itself.
-    let mut upload: Option<Uploading> = None;
-    let mut failed = None;
-    let mut open = true;
-    // Connecting again: nothing can come back.
-    let mut offline = false;
-    // What comes later than this never comes; a clock can be at its end before.
-    let wait = wait.min(LONGEST);
-    let mut deadline = Instant::now() + wait;
-    let done = 'run: loop {
-        let blocked = loop {
-            match pending.next() {
-                _ if upload.is_some() => break None,
-                None => break None,
-                Some(Next::Large(_)) if offline => break None,
-                Some(Next::Large(line)) => match begin(&client, line) {
-                    Ok(begun) => {
-                        upload = Some(begun);
-                        pending.begun();
-                    }
-                    // The reason is in an event.
-                    Err(None) => break None,
-                    Err(Some(error)) => break 'run Err(pending.explain(Failure::io(error))),
-                },
-                Some(Next::Message(message)) => match client.try_send(message) {
-                    Ok(()) => {
-                        if pending.returned() {
-                            deadline = Instant::now() + wait;
-                        }
-                        pending.sent();
-                    }
-                    Err(SendError::Full(message)) => break Some(message),
-                    // The reason is in the last event.
-                    Err(_) => break None,
-                },
-            }
+    let mut work = Work::new(client, manner, arrivals);
+    let done = loop {
+        let blocked = match work.send() {
+            Ok(blocked) => blocked,
+            Err(failure) => break Err(failure),
         };
-        let done = !open && pending.lines.is_empty() && pending.returned();
-        if done && !stay && arrived.is_none() && arrivals.is_idle() {
-            break failed.map_or(Ok(()), Err);
+        if work.is_done() {
+            break work.failed.take().map_or(Ok(()), Err);
         }
-        tokio::select! {
+        let next = tokio::select! {
             () = signals.next() => break Err(Failure::interrupted()),
-            batch = input.recv(), if open && pending.lines.is_empty() => match batch {
-                None => open = false,
-                Some(Err(failure)) => break Err(failure),
-                Some(Ok(mut lines)) => {
-                    let is_quit = |line: &Line| matches!(line, Line::Small(line) if line == b"/quit");
-                    if let Some(quit) = lines.iter().position(|line| commands && is_quit(line)) {
-                        lines.truncate(quit);
-                        (open, stay) = (false, false);
-                    }
-                    pending.take(lines, commands);
-                }
-            },
-            true = send(&client, blocked.as_ref()), if blocked.is_some() => pending.sent(),
+            batch = input.recv(), if work.open && work.pending.wants_lines() => {
+                work.handle_lines(batch)
+            }
+            true = send(&work.client, blocked.as_ref()), if blocked.is_some() => {
+                work.pending.sent();
+                Ok(())
+            }
             // Printing has failed; why is said at the end.
             () = printer.messages.closed() => break Ok(()),
-            Ok(place) = printer.messages.reserve(), if arrived.is_some() => {
-                if let Some(message) = arrived.take() {
+            Ok(place) = printer.messages.reserve(), if work.arrived.is_some() => {
+                if let Some(message) = work.arrived.take() {
                     place.send(message);
                 }
+                Ok(())
             }
-            sent = finished(&mut upload), if upload.is_some() => {
-                upload = None;
-                match sent {
-                    Ok(()) => {
-                        deadline = Instant::now() + wait;
-                        pending.uploaded();
-                    }
-                    // The reason is in an event, and the next connection may do better.
-                    Err(SendFailure::Lost) => pending.not_sent(),
-                    Err(SendFailure::Other(error)) => break Err(pending.explain(Failure::io(error))),
-                }
-            },
-            arrival = arrivals.next(), if arrived.is_none() => match arrival {
-                Arrival::Message(mut shown) => {
-                    if pending.came_back(key(&mut shown)) {
-                        deadline = Instant::now() + wait;
-                    }
-                    arrived = Some(shown);
-                }
-                other => failed = told(other).or(failed),
-            },
-            event = client.recv(), if arrived.is_none() => match event {
-                Some(ClientEvent::Message(message)) => {
-                    let mut shown = Shown::Message(message);
-                    if pending.came_back(key(&mut shown)) {
-                        deadline = Instant::now() + wait;
-                    }
-                    arrived = Some(shown);
-                }
-                Some(ClientEvent::Incoming(incoming)) => {
-                    let is_file = incoming.transfer().file_name().is_some();
-                    if let Some(text) = arrivals.accept(incoming) && is_file && !arrivals.saves() {
-                        note(text);
-                    }
-                }
-                Some(ClientEvent::Undelivered { size, error, .. }) => {
-                    let error = sanitize_line(&error.to_string());
-                    let text = format!("a message of {size} bytes did not arrive: {error}");
-                    break Err(pending.explain(Failure::io(text)));
-                }
-                Some(ClientEvent::Error(text)) => {
-                    note(format_args!("the server reports: {}", sanitize_line(&text)));
-                }
-                Some(ClientEvent::Disconnected { reason, retry_in: Some(delay), .. }) => {
-                    let reason = sanitize_line(&reason.to_string());
-                    note(format_args!("{reason}; connecting again in {delay:.1?}"));
-                    offline = true;
-                }
-                Some(ClientEvent::Disconnected { reason, .. }) => {
-                    let failure = Failure::closed(&reason);
-                    break Err(pending.explain(failure));
-                }
-                Some(ClientEvent::Connected { .. }) => {
-                    offline = false;
-                    deadline = Instant::now() + wait;
-                }
-                Some(_) => {}
-                None => break Err(Failure::io("the connection is over")),
-            },
-            () = tokio::time::sleep_until(deadline), if !offline && !pending.returned() && upload.is_none() => {
-                // Over a slow line a message takes longer than an answer.
-                if !pending.is_moving(client.stats()) {
-                    break Err(pending.explain(Failure::timeout(format!("none came back for {wait:?}"))));
-                }
-                deadline = Instant::now() + wait;
+            sent = finished(&mut work.upload), if work.upload.is_some() => {
+                work.handle_uploaded(sent)
             }
+            arrival = work.arrivals.next(), if work.arrived.is_none() => {
+                work.handle_arrival(arrival);
+                Ok(())
+            }
+            event = work.client.recv(), if work.arrived.is_none() => work.handle_event(event),
+            () = tokio::time::sleep_until(work.deadline), if work.waits() => work.handle_timeout(),
+        };
+        if let Err(failure) = next {
+            break Err(failure);
         }
     };
     let end = async {
-        client.close(GOODBYE).await;
+        work.client.close(GOODBYE).await;
         match done {
             // Whoever wants to leave does not wait for those who read.
             Err(failure) if failure.is_interrupted() => Err(failure),
@@ -200,6 +95,194 @@ pub(crate) async fn run(
     tokio::select! {
         done = end => done,
         () = signals.next() => Err(Failure::interrupted()),
+    }
+}
+
+/// What is under way.
+struct Work {
+    client: Client,
+    manner: Manner,
+    arrivals: Arrivals,
+    pending: Pending,
+    /// What came and has no place at the printer yet: until it has, nothing more is received.
+    arrived: Option<Shown>,
+    /// A line that is on its way by itself.
+    upload: Option<Uploading>,
+    /// Something that arrived could not be stored.
+    failed: Option<Failure>,
+    /// There may be more lines.
+    open: bool,
+    /// Connecting again: nothing can come back.
+    offline: bool,
+    /// When a message should have come back.
+    deadline: Instant,
+}
+
+impl Work {
+    fn new(client: Client, manner: Manner, arrivals: Arrivals) -> Self {
+        // What comes later than this never comes; a clock can be at its end before.
+        let wait = manner.wait.min(LONGEST);
+        Self {
+            client,
+            manner: Manner { wait, ..manner },
+            arrivals,
+            pending: Pending::default(),
+            arrived: None,
+            upload: None,
+            failed: None,
+            open: true,
+            offline: false,
+            deadline: Instant::now() + wait,
+        }
+    }
+
+    /// A message should come back within the usual time from now on.
+    fn wait_again(&mut self) {
+        self.deadline = Instant::now() + self.manner.wait;
+    }
+
+    /// Sends what can be sent now. Returns the message that there was no room for.
+    fn send(&mut self) -> Result<Option<Message>, Failure> {
+        while self.upload.is_none() {
+            match self.pending.next() {
+                None => break,
+                Some(Next::Large(_)) if self.offline => break,
+                Some(Next::Large(line)) => match begin(&self.client, line) {
+                    Ok(begun) => {
+                        self.upload = Some(begun);
+                        self.pending.begun();
+                    }
+                    // The reason is in an event.
+                    Err(None) => break,
+                    Err(Some(error)) => return Err(self.pending.explain(Failure::io(error))),
+                },
+                Some(Next::Message(message)) => match self.client.try_send(message) {
+                    Ok(()) => {
+                        if self.pending.returned() {
+                            self.wait_again();
+                        }
+                        self.pending.sent();
+                    }
+                    Err(SendError::Full(message)) => return Ok(Some(message)),
+                    // The reason is in the last event.
+                    Err(SendError::Closed(_)) => break,
+                    // Connected again, to another server.
+                    Err(error) => {
+                        return Err(self.pending.explain(Failure::io(error.to_string())));
+                    }
+                },
+            }
+        }
+        Ok(None)
+    }
+
+    fn is_done(&self) -> bool {
+        let sent = !self.open && self.pending.wants_lines() && self.pending.returned();
+        sent && !self.manner.stay && self.arrived.is_none() && self.arrivals.is_idle()
+    }
+
+    /// Whether a message is to come back, and can.
+    fn waits(&self) -> bool {
+        !self.offline && !self.pending.returned() && self.upload.is_none()
+    }
+
+    fn handle_lines(&mut self, batch: Option<Batch>) -> Result<(), Failure> {
+        let Some(batch) = batch else {
+            self.open = false;
+            return Ok(());
+        };
+        let mut lines = batch?;
+        let commands = self.manner.commands;
+        let is_quit = |line: &Line| matches!(line, Line::Small(line) if line == b"/quit");
+        if let Some(quit) = lines.iter().position(|line| commands && is_quit(line)) {
+            lines.truncate(quit);
+            self.open = false;
+            self.manner.stay = false;
+        }
+        self.pending.take(lines, commands);
+        Ok(())
+    }
+
+    /// The line that was on its way by itself has arrived, or has not.
+    fn handle_uploaded(&mut self, sent: Result<(), SendFailure>) -> Result<(), Failure> {
+        self.upload = None;
+        match sent {
+            Ok(()) => {
+                self.wait_again();
+                self.pending.uploaded();
+            }
+            // The reason is in an event, and the next connection may do better.
+            Err(SendFailure::Lost) => self.pending.not_sent(),
+            Err(SendFailure::Other(error)) => {
+                return Err(self.pending.explain(Failure::io(error)));
+            }
+        }
+        Ok(())
+    }
+
+    fn handle_arrival(&mut self, arrival: Arrival) {
+        match arrival {
+            Arrival::Message(shown) => self.handle_message(shown),
+            other => self.failed = told(other).or(self.failed.take()),
+        }
+    }
+
+    fn handle_message(&mut self, mut shown: Shown) {
+        if self.pending.came_back(key(&mut shown)) {
+            self.wait_again();
+        }
+        self.arrived = Some(shown);
+    }
+
+    fn handle_event(&mut self, event: Option<ClientEvent>) -> Result<(), Failure> {
+        match event {
+            Some(ClientEvent::Message(message)) => self.handle_message(Shown::Message(message)),
+            Some(ClientEvent::Incoming(incoming)) => {
+                let is_file = incoming.transfer().file_name().is_some();
+                let text = self.arrivals.accept(incoming);
+                if let Some(text) = text.filter(|_| is_file && !self.arrivals.saves()) {
+                    note(text);
+                }
+            }
+            Some(ClientEvent::Undelivered { size, error, .. }) => {
+                let error = sanitize_line(&error.to_string());
+                let text = format!("a message of {size} bytes did not arrive: {error}");
+                return Err(self.pending.explain(Failure::io(text)));
+            }
+            Some(ClientEvent::Error(text)) => {
+                note(format_args!("the server reports: {}", sanitize_line(&text)));
+            }
+            Some(ClientEvent::Disconnected {
+                reason,
+                retry_in: Some(delay),
+                ..
+            }) => {
+                let reason = sanitize_line(&reason.to_string());
+                note(format_args!("{reason}; connecting again in {delay:.1?}"));
+                self.offline = true;
+            }
+            Some(ClientEvent::Disconnected { reason, .. }) => {
+                return Err(self.pending.explain(Failure::closed(&reason)));
+            }
+            Some(ClientEvent::Connected { .. }) => {
+                self.offline = false;
+                self.wait_again();
+            }
+            Some(_) => {}
+            None => return Err(Failure::io("the connection is over")),
+        }
+        Ok(())
+    }
+
+    fn handle_timeout(&mut self) -> Result<(), Failure> {
+        // Over a slow line a message takes longer than an answer.
+        if !self.pending.is_moving(self.client.stats()) {
+            let wait = self.manner.wait;
+            let failure = Failure::timeout(format!("none came back for {wait:?}"));
+            return Err(self.pending.explain(failure));
+        }
+        self.wait_again();
+        Ok(())
     }
 }
 
@@ -216,7 +299,8 @@ fn begin(client: &Client, line: &LargeLine) -> Result<Uploading, Option<String>>
     let mut file = file.map_err(|error| format!("cannot read a long line again: {error}"))?;
     let (handle, size) = (Handle::current(), Some(line.size));
     Ok(tokio::task::spawn_blocking(move || {
-        file.seek(SeekFrom::Start(0)).map_err(SendFailure::read)?;
+        file.seek(SeekFrom::Start(0))
+            .map_err(|error| SendFailure::read(&error))?;
         handle.block_on(upload::copy(&mut file, size, stream, |_| {}))
     }))
 }
@@ -235,209 +319,10 @@ async fn finished(upload: &mut Option<Uploading>) -> Result<(), SendFailure> {
     }
 }
 
-fn content_type(is_text: bool) -> ContentType {
-    if is_text {
-        ContentType::TEXT
-    } else {
-        ContentType::BINARY
-    }
-}
-
-/// What tells messages apart: the content, or its digest where that is shorter.
-#[derive(PartialEq, Eq, Hash)]
-enum Key {
-    Content(Vec<u8>),
-    Digest([u8; 32], u64),
-}
-
-impl Key {
-    fn of(content: &[u8]) -> Self {
-        if content.len() <= 256 {
-            Self::Content(content.into())
-        } else {
-            Self::Digest(Sha256::digest(content).into(), content.len() as u64)
-        }
-    }
-
-    fn len(&self) -> u64 {
-        match self {
-            Self::Content(content) => content.len() as u64,
-            Self::Digest(_, len) => *len,
-        }
-    }
-}
-
-fn key(shown: &mut Shown) -> Option<Key> {
-    Some(match shown {
-        Shown::Message(message) => Key::of(message.content()),
-        Shown::Large { file, size, .. } => {
-            let mut digest = Sha256::new();
-            read_through(file, |part| digest.update(part)).ok()?;
-            Key::Digest(digest.finalize().into(), *size)
-        }
-    })
-}
-
-/// What is to be sent next.
-enum Next<'l> {
-    Message(Message),
-    Large(&'l LargeLine),
-}
-
 /// Sends a message as soon as there is room; false if it can no longer be sent.
 async fn send(client: &Client, message: Option<&Message>) -> bool {
     match message {
         Some(message) => client.send(message.clone()).await.is_ok(),
         None => false,
-    }
-}
-
-/// The messages that are still to be sent, or to come back.
-#[derive(Default)]
-struct Pending {
-    lines: VecDeque<Line>,
-    /// How often each content is under way.
-    away: HashMap<Key, usize>,
-    away_bytes: u64,
-    away_count: u64,
-    /// A long line is under way.
-    alone: bool,
-    sent: u64,
-    /// What had gone over the connection when that was last asked for.
-    stats: Stats,
-}
-
-impl Pending {
-    fn take(&mut self, lines: Vec<Line>, commands: bool) {
-        for line in lines {
-            if commands && matches!(&line, Line::Small(line) if line == b"/help") {
-                note(
-                    "each line is a message; /quit, exit or the end of the input ends the program",
-                );
-            } else {
-                self.lines.push_back(line);
-            }
-        }
-    }
-
-    /// The next message to send, if there is one and it may go now.
-    fn next(&self) -> Option<Next<'_>> {
-        let line = match self.lines.front()? {
-            _ if self.alone => return None,
-            Line::Small(line) if line.len() <= SMALL => line,
-            _ if !self.returned() => return None,
-            Line::Small(line) => line,
-            Line::Large(line) => return Some(Next::Large(line)),
-        };
-        let len = line.len() as u64;
-        if self.away_bytes > 0 && self.away_bytes + len > WINDOW {
-            return None;
-        }
-        let content_type = content_type(std::str::from_utf8(line).is_ok());
-        Some(Next::Message(Message::new(content_type, line.clone())))
-    }
-
-    /// The next message was sent.
-    fn sent(&mut self) {
-        let key = match self.lines.pop_front() {
-            None => return,
-            Some(Line::Small(line)) => {
-                self.alone = line.len() > SMALL;
-                Key::of(&line)
-            }
-            // Those are begun, and then uploaded.
-            Some(Line::Large(_)) => return,
-        };
-        self.sent += 1;
-        self.leaves(key);
-    }
-
-    fn leaves(&mut self, key: Key) {
-        self.away_bytes += key.len();
-        self.away_count += 1;
-        *self.away.entry(key).or_default() += 1;
-    }
-
-    fn large_key(&self) -> Option<Key> {
-        match self.lines.front()? {
-            Line::Large(line) => Some(Key::Digest(line.digest, line.size)),
-            Line::Small(_) => None,
-        }
-    }
-
-    /// The next line is on its way by itself. It may come back before all of it is known to have
-    /// arrived.
-    fn begun(&mut self) {
-        if let Some(key) = self.large_key() {
-            self.alone = true;
-            self.leaves(key);
-        }
-    }
-
-    /// All of it has arrived.
-    fn uploaded(&mut self) {
-        self.lines.pop_front();
-        self.sent += 1;
-    }
-
-    /// It has not: it is still to be sent.
-    fn not_sent(&mut self) {
-        let key = self.large_key();
-        self.came_back(key);
-    }
-
-    /// A message came; true if it is one of ours.
-    fn came_back(&mut self, key: Option<Key>) -> bool {
-        let Some(key) = key else { return false };
-        let Some(count) = self.away.get_mut(&key) else {
-            return false;
-        };
-        *count -= 1;
-        if *count == 0 {
-            self.away.remove(&key);
-        }
-        self.away_bytes -= key.len();
-        self.away_count -= 1;
-        self.alone &= !self.returned();
-        true
-    }
-
-    /// Whether every message that was sent has come back.
-    fn returned(&self) -> bool {
-        self.away_count == 0
-    }
-
-    /// Whether the connection has moved since the last call: a message of ours that left whole, or
-    /// more bytes, either way, than small frames explain. Heartbeats come from a deaf server too.
-    fn is_moving(&mut self, now: Stats) -> bool {
-        const SMALL_FRAME: u64 = 2048;
-        const PART: u64 = 16 * 1024;
-        let before = std::mem::replace(&mut self.stats, now);
-        let part = |bytes: u64, bytes_before, frames: u64, frames_before| {
-            let frames = frames.saturating_sub(frames_before);
-            bytes.saturating_sub(bytes_before) > PART + frames * SMALL_FRAME
-        };
-        now.messages_sent != before.messages_sent
-            || part(
-                now.bytes_sent,
-                before.bytes_sent,
-                now.frames_sent,
-                before.frames_sent,
-            )
-            || part(
-                now.bytes_received,
-                before.bytes_received,
-                now.frames_received,
-                before.frames_received,
-            )
-    }
-
-    /// Adds to a failure what it means for the messages.
-    fn explain(&self, failure: Failure) -> Failure {
-        if self.returned() {
-            return failure;
-        }
-        let (away, sent) = (self.away_count, self.sent);
-        failure.after(&format!("{away} of {sent} messages did not come back"))
     }
 }

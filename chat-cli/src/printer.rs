@@ -46,14 +46,13 @@ fn print(shown: Shown) -> Result<(), Failure> {
     let mut stdout = io::stdout().lock();
     let terminal = stdout.is_terminal();
     let written = match shown {
-        Shown::Message(message) if terminal => match message.as_text() {
-            Some(text) => writeln!(stdout, "{}", sanitize(text)),
-            None => {
+        Shown::Message(message) if terminal => {
+            let text = message.as_text().map(sanitize).unwrap_or_else(|| {
                 let size = message.content().len() as u64;
-                let described = Shown::describe(message.content_type(), size);
-                writeln!(stdout, "{described}")
-            }
-        },
+                Shown::describe(message.content_type(), size).into()
+            });
+            writeln!(stdout, "{text}")
+        }
         Shown::Large {
             content_type, size, ..
         } if terminal => writeln!(stdout, "{}", Shown::describe(&content_type, size)),

@@ -128,7 +128,7 @@ pub(crate) enum SendFailure {
 }
 
 impl SendFailure {
-    pub(crate) fn read(error: io::Error) -> Self {
+    pub(crate) fn read(error: &io::Error) -> Self {
         Self::Other(format!("cannot read it: {error}"))
     }
 }
@@ -155,7 +155,7 @@ pub(crate) async fn copy(
             Ok(read) => read,
             Err(error) => {
                 stream.cancel("its sender cannot read it");
-                return Err(SendFailure::read(error));
+                return Err(SendFailure::read(&error));
             }
         };
         if read == 0 {

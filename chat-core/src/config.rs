@@ -27,7 +27,7 @@ const MAX_CONTENT_TYPE: usize = 8 * 1024;
 ///
 /// let config = Config::new(Key::new(b"a secret"))
 ///     .heartbeat(Some(Duration::from_secs(10)))
-///     .idle_timeout(Some(Duration::from_secs(60)));
+///     .idle_timeout(Some(Duration::from_mins(1)));
 /// ```
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -91,7 +91,7 @@ impl Config {
             max_transfers: 32,
             max_message: 64 * 1024 * 1024,
             receive: Receive::Whole,
-            transfer_timeout: Some(Duration::from_secs(60)),
+            transfer_timeout: Some(Duration::from_mins(1)),
         }
     }
 

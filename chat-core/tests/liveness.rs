@@ -109,7 +109,7 @@ fn any_verified_frame_is_an_answer() {
             frame(FrameKind::Error, "an error"),
         ] {
             let mut solo = asked(role, config());
-            solo.wait(millis(14_999));
+            solo.wait_and_send(millis(14_999));
             solo.feed(&sign);
             solo.events();
             solo.sent();
@@ -142,7 +142,7 @@ fn half_a_frame_is_no_answer() {
         solo.wait_and_send(secs(14));
         solo.feed_bytes(&bytes[..bytes.len() - 1]);
         // A few bytes buy a few milliseconds.
-        solo.wait_and_send(millis(1_020));
+        solo.wait(millis(1_020));
         is_gone(solo);
     }
 }
@@ -277,14 +277,18 @@ fn large_messages_over_slow_links_time_nobody_out() {
                 pair.link(role).capacity = capacity;
                 assert_eq!(pair.send(role, message.clone()), Ok(()));
             }
-            pair.run_for(secs(200));
+            pair.run_for(secs(250));
             for role in ROLES {
                 assert_eq!(
                     pair.end(role).closed(),
                     None,
                     "{role:?} {chunks} {capacity}"
                 );
-                assert!(pair.end(role).messages().eq([&message]));
+                let stats = pair.end(role).connection.stats();
+                assert!(
+                    pair.end(role).messages().eq([&message]),
+                    "{chunks} {capacity} {stats:?}"
+                );
             }
             pair.run_for(secs(100));
             assert_eq!(pair.client.closed(), None);

@@ -5,9 +5,12 @@ import re
 import socket
 import time
 from concurrent.futures import ThreadPoolExecutor
+from typing import Optional
 
+import extensions
 import wire
 from link import Ended, Link, TimedOut
+from session import Facade, Session
 from wire import Frame, PeerError
 
 SIZES = (1, 8191, 8192, 8193, 102400, 10485760)
@@ -30,6 +33,10 @@ def connect(options) -> Link:
 
 def read_init(link: Link) -> str:
     """`session_init`, checked; returns the session's id."""
+    return read_offer(link).session_id
+
+
+def read_offer(link: Link) -> Frame:
     frame = link.read()
     if frame.type == "error" and frame.session_id is None:
         raise PeerError(f"refused: {printable(frame.content.decode('utf-8', 'replace'))}")
@@ -37,14 +44,37 @@ def read_init(link: Link) -> str:
         raise PeerError(f"{frame.type} with id {frame.session_id} instead of session_init")
     if not UUID_4.fullmatch(frame.session_id):
         raise PeerError(f"session id is not a UUID of version 4: {frame.session_id}")
-    return frame.session_id
+    return frame
 
 
-def ack(session_id: str) -> Frame:
-    return Frame("session_ack", b"Session acknowledged", session_id)
+def ack(session_id: str, ext: Optional[dict] = None) -> Frame:
+    return Frame("session_ack", b"Session acknowledged", session_id, ext=ext)
+
+
+def open_session(options) -> Session:
+    """A session with as many of the extensions asked for as the server offers."""
+    link = connect(options)
+    try:
+        init = read_offer(link)
+        if init.ext is None:
+            raise PeerError("the server offers no extensions")
+        offer = extensions.parse(init.ext)
+        mine = extensions.ours([name for name in options.extensions if name in offer], options.parameters)
+        link.session = init.session_id
+        link.send(ack(link.session, mine), padded=link.padded and "coalesce" not in offer)
+    except BaseException:
+        link.sock.close()
+        raise
+    link.established = True
+    return Session(link, options, False, mine, {name: offer[name] for name in mine})
 
 
 def establish(options, pings: bool = True) -> Link:
+    if options.extensions is not None:
+        facade = Facade(open_session(options))
+        if pings:
+            facade.start_pings(options.ping_interval)
+        return facade
     link = connect(options)
     try:
         link.session = read_init(link)

@@ -38,6 +38,10 @@ class Link:
         self.writing = threading.Lock()
         self.left = False
         self.no_pings = threading.Event()
+        self.chosen: Optional[list] = None  # extensions, if any were negotiated
+        self.exact = False  # read frame by frame
+        self.buffer = bytearray()
+        self.coalesce = False  # what comes need not be padded
         sock.settimeout(timeout)
         if sock.family != socket.AF_UNIX:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -114,9 +118,11 @@ class Link:
 
     def read(self, until: Optional[float] = None) -> Frame:
         """The next frame, read as the oldest peers read and checked strictly."""
+        limits = wire.SESSION_LIMITS if self.established else wire.HANDSHAKE_LIMITS
+        if self.exact:
+            return self.checked(*wire.decode(self.read_buffered(limits, until), self.key, limits))
         if not self.readable(until):
             raise TimedOut("timed out waiting for a frame")
-        limits = wire.SESSION_LIMITS if self.established else wire.HANDSHAKE_LIMITS
         first = self.take(FIRST_READ)
         if not first:
             raise Ended("eof")
@@ -125,12 +131,34 @@ class Link:
         size = wire.FIXED.size + sum(wire.check_fixed(first, limits))
         if len(first) > size:
             raise PeerError(f"two frames in one read: {len(first)} bytes, the first has {size}")
-        frame, header = wire.decode(first + self.read_exactly(size - len(first)), self.key, limits)
-        wire.check_sender(frame, header, not self.established)
+        return self.checked(*wire.decode(first + self.read_exactly(size - len(first)), self.key, limits))
+
+    def checked(self, frame: Frame, header: bytes) -> Frame:
+        wire.check_sender(frame, header, not self.established, self.coalesce)
         if self.established and frame.session_id != self.session:
             if frame.type != "error" or frame.session_id is not None:
                 raise PeerError(f"{frame.type} with session id {frame.session_id}")
         return frame
+
+    def read_buffered(self, limits, until: Optional[float]) -> bytes:
+        """The bytes of the next frame; what follows it, or came of it in time, is kept."""
+        while True:
+            size = wire.FIXED.size
+            if self.buffer:
+                if len(self.buffer) >= size:
+                    size += sum(wire.check_fixed(self.buffer[:size], limits))
+                if wire.FIXED.size < size <= len(self.buffer):
+                    data = bytes(self.buffer[:size])
+                    del self.buffer[:size]
+                    return data
+            if not self.readable(until):
+                raise TimedOut("timed out waiting for a frame")
+            data = self.take(1 << 18)
+            if not data:
+                if self.buffer:
+                    raise PeerError("the stream ended inside a frame")
+                raise Ended("eof")
+            self.buffer += data
 
     def read_exactly(self, size: int) -> bytes:
         data = bytearray(size)
@@ -149,6 +177,8 @@ class Link:
 
     def expect_end(self, reset_allowed: bool = False) -> str:
         """Waits for the end of the stream; not one more byte may come before it."""
+        if self.buffer:
+            raise PeerError(f"{len(self.buffer)} bytes instead of the end: {bytes(self.buffer[:80])!r}")
         try:
             if not self.readable():
                 raise TimedOut("timed out waiting for the end of the stream")
@@ -163,6 +193,7 @@ class Link:
 
     def discard_until_end(self) -> None:
         """Reads and discards until the other direction ends, as section 4.4 asks."""
+        self.buffer.clear()
         while self.readable():
             if not self.take(65536):
                 return

@@ -7,6 +7,9 @@ it writes the fixed header and the rest of a frame separately; as a client it pi
 and answers no ping; as a server it answers every heartbeat with a pong. What it receives it checks
 strictly, and it fails with the first thing that is not as the document says.
 
+With --extensions it is a peer of section 4.6 instead: it reads frame by frame, answers every ping,
+and does all that the extensions named ask for; where frames may coalesce it cuts them anywhere.
+
     peer.py vectors FILE
     peer.py client (--tcp HOST:PORT | --unix PATH) SCENARIO [options]
     peer.py server (--tcp HOST:PORT | --unix PATH) SCENARIO [options]
@@ -18,10 +21,14 @@ is 1 and "failed: ..." on standard error says why. It needs Python 3.9 and nothi
 import argparse
 import sys
 
+import chunks
 import client
+import extensions
 import server
 import vectors
 import wire
+
+CLIENT_SCENARIOS = {**client.SCENARIOS, **chunks.SCENARIOS}
 
 
 def tcp_address(text: str):
@@ -34,7 +41,7 @@ def parse_arguments(arguments) -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     modes = parser.add_subparsers(dest="mode", required=True)
     modes.add_parser("vectors", help="check every test vector").add_argument("file")
-    for mode, scenarios in (("client", client.SCENARIOS), ("server", server.SCENARIOS)):
+    for mode, scenarios in (("client", CLIENT_SCENARIOS), ("server", server.SCENARIOS)):
         sub = modes.add_parser(mode)
         where = sub.add_mutually_exclusive_group(required=True)
         where.add_argument("--tcp", type=tcp_address, metavar="HOST:PORT")
@@ -47,6 +54,11 @@ def parse_arguments(arguments) -> argparse.Namespace:
         sub.add_argument("--count", type=int, help="messages, or connections of many")
         sub.add_argument("--no-padding", dest="padded", action="store_false",
                          help="send frames as short as they are, as the oldest peers do")
+        sub.add_argument("--extensions", type=extensions.names, metavar="LIST",
+                         help=f"offer or choose these: of {','.join(extensions.KNOWN)}, or all, or none "
+                              "of them; without this the peer is one of version 1")
+        sub.add_argument("--parameters", default="{}", metavar="JSON",
+                         help="of the extensions, in place of the usual ones, as in the key ext")
     sub = modes.choices["client"]
     sub.add_argument("--ping-interval", type=float, default=5, metavar="S")
     sub.add_argument("--size", type=int, default=0, help="bytes of a message (burst, sizes)")
@@ -68,7 +80,7 @@ def run(options) -> str:
             options.key = file.read()
     if options.mode == "server":
         return server.run(options)
-    return client.SCENARIOS[options.scenario](options)
+    return CLIENT_SCENARIOS[options.scenario](options)
 
 
 def main(arguments=None) -> int:

@@ -9,24 +9,39 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from typing import Optional
 
+import extensions
 import wire
 from link import Ended, Link, TimedOut
+from session import Facade, Session
 from wire import Frame, PeerError
 
 ANSI = "\x1b[31mred\x1b[0m\x07\x9b2J bell"
 
 
-def init(session_id: str) -> Frame:
-    return Frame("session_init", b"Session established", session_id)
+def init(session_id: str, ext: Optional[dict] = None) -> Frame:
+    return Frame("session_init", b"Session established", session_id, ext=ext)
 
 
-def establish(link: Link) -> None:
+def establish(link: Link, options) -> Link:
+    """The handshake; returns what the session goes over."""
     session = str(uuid.uuid4())
-    link.send(init(session), padded=False)
+    offer = None if options.extensions is None else extensions.ours(options.extensions, options.parameters)
+    link.send(init(session, offer), padded=False)
+    if offer is not None:
+        link.exact, link.coalesce = True, "coalesce" in offer
     frame = link.read()
     if frame.type != "session_ack" or frame.session_id != session:
         raise PeerError(f"{frame.type} with id {frame.session_id} instead of session_ack")
-    link.session, link.established = session, True
+    link.session, link.established, link.coalesce = session, True, False
+    if frame.ext is None:
+        return link
+    if offer is None:
+        raise PeerError(f"a choice where nothing was offered: {frame.ext}")
+    theirs = extensions.parse(frame.ext)
+    if not set(frame.ext) <= set(offer):
+        raise PeerError(f"{frame.ext} chosen, of {offer}")
+    link.chosen = list(theirs)
+    return Facade(Session(link, options, True, {name: offer[name] for name in theirs}, theirs))
 
 
 def serve(link: Link, options, answer: bool = True, until: Optional[float] = None,
@@ -36,6 +51,8 @@ def serve(link: Link, options, answer: bool = True, until: Optional[float] = Non
     Only heartbeats count as the client's life here.
     """
     counts = Counter({"messages": 0, "pings": 0})
+    if link.chosen is not None:
+        counts[f"clients with {','.join(link.chosen) or 'nothing'}"] = 1
     overdue = time.monotonic() + options.idle_limit
     while messages is None or counts["messages"] < messages:
         try:
@@ -49,7 +66,8 @@ def serve(link: Link, options, answer: bool = True, until: Optional[float] = Non
         if frame.type == "heartbeat":
             overdue = time.monotonic() + options.idle_limit
             counts["pings" if frame.content == b"ping" else "other heartbeats"] += 1
-            link.heartbeat(b"pong")
+            if link.chosen is None:  # others answer where they read
+                link.heartbeat(b"pong")
         elif frame.type == "message":
             counts["messages"] += 1
             if answer:
@@ -67,13 +85,13 @@ def serve(link: Link, options, answer: bool = True, until: Optional[float] = Non
 
 
 def echo(link: Link, options) -> Counter:
-    establish(link)
+    link = establish(link, options)
     return serve(link, options, wait_end=False)  # closes at once, as section 4.4 allows
 
 
 def burst_out(link: Link, options) -> Counter:
     count = 200 if options.count is None else options.count
-    establish(link)
+    link = establish(link, options)
     for number in range(1, count + 1):
         link.message(b"line %04d" % number)
     counts = serve(link, options)
@@ -82,23 +100,23 @@ def burst_out(link: Link, options) -> Counter:
 
 
 def no_echo(link: Link, options) -> Counter:
-    establish(link)
+    link = establish(link, options)
     return serve(link, options, answer=False, until=link.deadline)
 
 
 def ansi(link: Link, options) -> Counter:
-    establish(link)
+    link = establish(link, options)
     link.message(ANSI.encode("utf-8"))
     return serve(link, options)
 
 
 def drop(link: Link, options) -> Counter:
-    establish(link)
+    link = establish(link, options)
     return serve(link, options, messages=1 if options.count is None else options.count)
 
 
 def shutdown(link: Link, options) -> Counter:
-    establish(link)
+    link = establish(link, options)
     counts = serve(link, options, until=time.monotonic() + options.delay)
     link.say_goodbye(options.text or "Server shutting down")
     link.discard_until_end()
@@ -106,7 +124,7 @@ def shutdown(link: Link, options) -> Counter:
 
 
 def error(link: Link, options) -> Counter:
-    establish(link)
+    link = establish(link, options)
     text = options.text or "bad frame"
     link.send(Frame("error", text.encode("utf-8"), link.session, wire.TEXT))
     link.end_writing()  # a close at once could overtake the error

@@ -27,7 +27,8 @@ def check(case: dict) -> str:
         raise PeerError(f"accepted, not refused as {case['error']}")
 
     message = case["message"]
-    wanted = Frame(message["type"], content_of(message), message["session_id"], message["content_type"])
+    wanted = Frame(message["type"], content_of(message), message["session_id"], message["content_type"],
+                   message.get("ext"), message.get("chunk"))
     encoded = wire.encode(wanted, key)
     if "frame" in case:
         data = bytes.fromhex(case["frame"])

@@ -12,7 +12,7 @@ import math
 import re
 import struct
 import zlib
-from typing import NamedTuple, Optional, Tuple
+from typing import Any, NamedTuple, Optional, Tuple
 
 MAGIC = bytes.fromhex("89504E470E0B1B0B")
 VERSION = 1
@@ -47,11 +47,14 @@ class Frame(NamedTuple):
     content: bytes
     session_id: Optional[str] = None
     content_type: str = BINARY
+    ext: Any = None  # of session_init and session_ack, as it came
+    chunk: Any = None  # of chunk, as it came
 
 
 def header_json(frame: Frame) -> bytes:
     """The canonical JSON header, without padding."""
     header = {"type": frame.type, "content_type": frame.content_type, "session_id": frame.session_id}
+    header.update((key, value) for key, value in (("ext", frame.ext), ("chunk", frame.chunk)) if value is not None)
     return json.dumps(header).encode("ascii")
 
 
@@ -134,7 +137,8 @@ def parse_header(header: bytes, content: bytes) -> Frame:
         if not isinstance(session_id, str) or not UUID.fullmatch(session_id):
             raise WireError("header_json", "session_id is not a UUID")
         session_id = session_id.lower()
-    return Frame(kind, content, session_id, content_type)
+    ext = values.get("ext") if kind in ("session_init", "session_ack") else None
+    return Frame(kind, content, session_id, content_type, ext, values.get("chunk") if kind == "chunk" else None)
 
 
 def parse_object(data: bytes) -> dict:
@@ -155,11 +159,15 @@ def parse_object(data: bytes) -> dict:
             raise WireError("header_json", "number does not fit a double")
         return value
 
+    def integer(text):
+        number(text)
+        return int(text)
+
     def constant(name):
         raise WireError("header_json", name)
 
     try:
-        values = json.loads(data.decode("utf-8"), object_pairs_hook=pairs, parse_int=number,
+        values = json.loads(data.decode("utf-8"), object_pairs_hook=pairs, parse_int=integer,
                             parse_float=number, parse_constant=constant)
         check_tree(values)
     except (ValueError, RecursionError) as error:  # bad UTF-8, bad JSON, bad Unicode
@@ -183,8 +191,9 @@ def check_tree(root) -> None:
             pending.extend((item, depth + 1) for item in inner)
 
 
-def check_sender(frame: Frame, header: bytes, handshake: bool) -> None:
-    """What a sender is held to, over and above what a receiver must check."""
+def check_sender(frame: Frame, header: bytes, handshake: bool, coalesce: bool = False) -> None:
+    """What a sender is held to, over and above what a receiver must check; section 6 does not hold
+    between peers that may `coalesce`."""
     canonical = header_json(frame)
     spaces = len(header) - len(canonical)
     if header != canonical[:-1] + b" " * max(spaces, 0) + b"}":
@@ -193,7 +202,7 @@ def check_sender(frame: Frame, header: bytes, handshake: bool) -> None:
     if frame.type == "session_init" or (frame.type == "error" and handshake):
         if spaces or size > PADDED_SIZE:
             raise PeerError(f"{frame.type} of {size} bytes with {spaces} of padding")
-    elif size < PADDED_SIZE:
+    elif size < PADDED_SIZE and not coalesce:
         raise PeerError(f"{frame.type} is not padded: {size} bytes")
     expected = {"heartbeat": BINARY, "error": TEXT, "disconnect": "application/json"}.get(frame.type)
     if expected not in (None, frame.content_type):

@@ -168,7 +168,7 @@ impl Connection {
                 self.push_event(Event::Error(error_text(&frame.content)));
             }
             kind @ (FrameKind::SessionInit | FrameKind::SessionAck | FrameKind::Disconnect) => {
-                self.fail(now, ProtocolError::Unexpected(kind))
+                self.fail(now, ProtocolError::Unexpected(kind));
             }
         }
     }

@@ -477,12 +477,11 @@ impl Connection {
             return Some(self.encode_chunk(id, op, ContentType::BINARY, text));
         }
         it.answered = true;
-        let frame = match answer {
-            Some(Answer::Abort(reason)) => self.abort_frame(id, &reason),
-            _ => {
-                let done = Bytes::from_static(b"done");
-                self.encode_chunk(id, ChunkOp::Done, ContentType::BINARY, done)
-            }
+        let frame = if let Some(Answer::Abort(reason)) = answer {
+            self.abort_frame(id, &reason)
+        } else {
+            let done = Bytes::from_static(b"done");
+            self.encode_chunk(id, ChunkOp::Done, ContentType::BINARY, done)
         };
         self.incoming.sweep();
         Some(frame)

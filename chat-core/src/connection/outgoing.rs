@@ -278,15 +278,15 @@ impl Connection {
         if held > 0 && held + message.content().len() > self.config.max_outbox {
             return Err(SendError::Full(message));
         }
-        let head =
-            Transfer::new(message.content_type().clone()).total(message.content().len() as u64);
-        self.push_transfer(now, head, Some(message.into_content()));
+        let size = message.content().len() as u64;
+        let transfer = Transfer::new(message.content_type().clone()).total(size);
+        self.push_transfer(now, transfer, Some(message.into_content()));
         self.fill(now);
         Ok(())
     }
 
     /// A stream, or the message that is all of it.
-    fn push_transfer(&mut self, now: Instant, head: Transfer, whole: Option<Bytes>) -> u64 {
+    fn push_transfer(&mut self, now: Instant, transfer: Transfer, whole: Option<Bytes>) -> u64 {
         let window = self.peer.chunk.map_or(0, |limits| limits.window.into());
         let outgoing = &mut self.outgoing;
         outgoing.last = outgoing.last.wrapping_add(2);
@@ -294,7 +294,7 @@ impl Connection {
         outgoing.held += held;
         outgoing.transfers.push_back(Sending {
             id: outgoing.last,
-            head,
+            head: transfer,
             held,
             offset: 0,
             credit: window,

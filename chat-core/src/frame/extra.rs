@@ -4,7 +4,7 @@ use alloc::string::String;
 use alloc::sync::Arc;
 use core::fmt::Write;
 
-use super::json::{self, Value};
+use super::json::{self, Nonsense, Value};
 use super::{FrameKind, HeaderFault, MAX_CONTENT};
 
 /// The longest content of a piece that any peer takes, in bytes.
@@ -112,10 +112,11 @@ impl Extra {
     ) -> Result<Self, HeaderFault> {
         Ok(match (kind, ext, chunk) {
             (FrameKind::SessionInit | FrameKind::SessionAck, Some(ext), _) => {
-                Self::Extensions(Extensions::from_json(ext).ok_or(HeaderFault::BadExtension)?)
+                let extensions = Extensions::from_json(ext);
+                Self::Extensions(extensions.map_err(|Nonsense| HeaderFault::BadExtension)?)
             }
             (FrameKind::Chunk, _, Some(chunk)) => {
-                Self::Chunk(Chunk::from_json(chunk).ok_or(HeaderFault::BadChunk)?)
+                Self::Chunk(Chunk::from_json(chunk).map_err(|Nonsense| HeaderFault::BadChunk)?)
             }
             _ => Self::None,
         })
@@ -138,7 +139,7 @@ impl Extra {
 
 impl Extensions {
     /// Unknown names and parameters mean nothing; known ones must make sense.
-    fn from_json(value: &Value<'_>) -> Option<Self> {
+    fn from_json(value: &Value<'_>) -> Result<Self, Nonsense> {
         let mut known = Self::default();
         for (name, parameters) in value.object()? {
             match &**name {
@@ -151,14 +152,14 @@ impl Extensions {
                     known.coalesce = true;
                 }
                 "ping" => {
-                    let timeout = parameters.integer("timeout")??;
+                    let timeout = parameters.required("timeout")?;
                     known.ping = Some(at_most(timeout, u32::MAX, MIN_PING_TIMEOUT)?);
                 }
                 "chunk" => known.chunk = Some(ChunkLimits::from_json(parameters)?),
                 _ => {}
             }
         }
-        Some(known)
+        Ok(known)
     }
 
     fn push_json(&self, out: &mut String) {
@@ -226,14 +227,14 @@ impl Extensions {
 }
 
 impl ChunkLimits {
-    fn from_json(value: &Value<'_>) -> Option<Self> {
-        let size = at_most(value.integer("size")??, MAX_CHUNK, MIN_CHUNK)?;
-        Some(Self {
+    fn from_json(value: &Value<'_>) -> Result<Self, Nonsense> {
+        let size = at_most(value.required("size")?, MAX_CHUNK, MIN_CHUNK)?;
+        Ok(Self {
             size,
-            window: at_most(value.integer("window")??, u32::MAX, size.max(MIN_WINDOW))?,
-            transfers: at_most(value.integer("transfers")??, u32::MAX, 1)?,
+            window: at_most(value.required("window")?, u32::MAX, size.max(MIN_WINDOW))?,
+            transfers: at_most(value.required("transfers")?, u32::MAX, 1)?,
             message: match value.integer("message")? {
-                Some(0) => return None,
+                Some(0) => return Err(Nonsense),
                 message => message,
             },
         })
@@ -241,31 +242,33 @@ impl ChunkLimits {
 }
 
 impl Chunk {
-    fn from_json(value: &Value<'_>) -> Option<Self> {
-        let id = value.integer("id")??;
-        let op = match value.text("op")?? {
+    fn from_json(value: &Value<'_>) -> Result<Self, Nonsense> {
+        let id = value.required("id")?;
+        let op = match value.text("op")?.ok_or(Nonsense)? {
             "begin" => ChunkOp::Begin {
                 total: value.integer("total")?,
                 name: match value.text("name")? {
-                    Some(name) if name.len() > MAX_NAME || name.is_empty() => return None,
+                    Some(name) if name.len() > MAX_NAME || name.is_empty() => {
+                        return Err(Nonsense);
+                    }
                     name => name.map(Arc::from),
                 },
             },
             "data" => ChunkOp::Data {
-                offset: value.integer("offset")??,
+                offset: value.required("offset")?,
             },
             "end" => ChunkOp::End {
-                offset: value.integer("offset")??,
+                offset: value.required("offset")?,
             },
-            "window" => match value.integer("bytes")?? {
-                0 => return None,
+            "window" => match value.required("bytes")? {
+                0 => return Err(Nonsense),
                 bytes => ChunkOp::Window { bytes },
             },
             "done" => ChunkOp::Done,
             "abort" => ChunkOp::Abort,
-            _ => return None,
+            _ => return Err(Nonsense),
         };
-        Some(Self { id, op })
+        Ok(Self { id, op })
     }
 
     fn push_json(&self, out: &mut String) {
@@ -301,7 +304,10 @@ fn push(out: &mut String, comma: &mut &str, text: core::fmt::Arguments<'_>) {
 }
 
 /// A number of at least `min`; above `max` it means that.
-fn at_most(value: u64, max: u32, min: u32) -> Option<u32> {
+fn at_most(value: u64, max: u32, min: u32) -> Result<u32, Nonsense> {
     let value = u32::try_from(value).unwrap_or(u32::MAX).min(max);
-    (value >= min).then_some(value)
+    if value < min {
+        return Err(Nonsense);
+    }
+    Ok(value)
 }

@@ -34,39 +34,46 @@ pub(super) enum Value<'a> {
     Other,
 }
 
+/// A value is not of the type or in the range that it should be.
+pub(super) struct Nonsense;
+
 impl<'a> Value<'a> {
-    pub(super) fn object(&self) -> Option<&[(Cow<'a, str>, Self)]> {
+    pub(super) fn object(&self) -> Result<&[(Cow<'a, str>, Self)], Nonsense> {
         match self {
-            Self::Object(members) => Some(members),
-            _ => None,
+            Self::Object(members) => Ok(members),
+            _ => Err(Nonsense),
         }
     }
 
-    fn member(&self, key: &str) -> Option<Option<&Self>> {
+    /// A member of this object that is not null.
+    fn member(&self, key: &str) -> Result<Option<&Self>, Nonsense> {
         let mut members = self.object()?.iter();
-        let found = members.find(|(name, _)| name == key);
-        Some(
-            found
-                .map(|(_, value)| value)
-                .filter(|value| !matches!(value, Self::Null)),
-        )
+        let found = members
+            .find(|(name, _)| name == key)
+            .map(|(_, value)| value);
+        Ok(found.filter(|value| !matches!(value, Self::Null)))
     }
 
-    /// An integer of this object. `None`: it is no such thing; `Some(None)`: it is absent or null.
-    pub(super) fn integer(&self, key: &str) -> Option<Option<u64>> {
+    /// An integer of this object, if it has it.
+    pub(super) fn integer(&self, key: &str) -> Result<Option<u64>, Nonsense> {
         match self.member(key)? {
-            None => Some(None),
-            Some(Self::Integer(value)) if *value <= MAX_INTEGER => Some(Some(*value)),
-            Some(_) => None,
+            None => Ok(None),
+            Some(Self::Integer(value)) if *value <= MAX_INTEGER => Ok(Some(*value)),
+            Some(_) => Err(Nonsense),
         }
     }
 
-    /// A string of this object, as [`integer`](Self::integer).
-    pub(super) fn text(&self, key: &str) -> Option<Option<&str>> {
+    /// An integer that this object must have.
+    pub(super) fn required(&self, key: &str) -> Result<u64, Nonsense> {
+        self.integer(key)?.ok_or(Nonsense)
+    }
+
+    /// A string of this object, if it has it.
+    pub(super) fn text(&self, key: &str) -> Result<Option<&str>, Nonsense> {
         match self.member(key)? {
-            None => Some(None),
-            Some(Self::Text(text)) => Some(Some(text)),
-            Some(_) => None,
+            None => Ok(None),
+            Some(Self::Text(text)) => Ok(Some(text)),
+            Some(_) => Err(Nonsense),
         }
     }
 }

@@ -4,10 +4,12 @@ use core::time::Duration;
 
 use bytes::Bytes;
 use chat_core::frame::{Chunk, ChunkLimits, ChunkOp, Extensions, Extra, Frame, FrameKind};
-use chat_core::{Config, ContentType, Event, Read, Role, State, TransferId};
+use chat_core::{
+    Config, ContentType, Event, Message, Read, Receive, Role, State, Transfer, TransferId,
+};
 
 use super::wire::{encode, frame};
-use super::{SESSION, Solo};
+use super::{Pair, SESSION, Solo, no_timers};
 
 /// The content type of the messages that tests send in pieces.
 pub(crate) const IMAGE: ContentType = ContentType::from_static("image/png");
@@ -167,4 +169,92 @@ pub(crate) fn noise(len: usize, seed: u64) -> Bytes {
     }
     bytes.truncate(len);
     bytes.into()
+}
+
+/// Settings of an end that reads transfers as they come, without timers.
+pub(crate) fn streams() -> Config {
+    no_timers().receive(Receive::Pieces)
+}
+
+/// A message of so many bytes.
+pub(crate) fn image(len: usize) -> Message {
+    Message::new(IMAGE, noise(len, len as u64))
+}
+
+/// One end opens a transfer.
+pub(crate) fn open(pair: &mut Pair, from: Role, transfer: Transfer) -> TransferId {
+    let now = pair.now;
+    let opened = pair.end(from).connection.open(now, transfer);
+    opened.expect("the peer takes transfers")
+}
+
+/// What an end can read of a transfer, without anything else happening meanwhile.
+pub(crate) fn read(pair: &mut Pair, to: Role, id: TransferId) -> (Vec<u8>, Option<Read>) {
+    let now = pair.now;
+    let mut bytes = Vec::new();
+    loop {
+        match pair.end(to).connection.read(now, id) {
+            Some(Read::Piece(piece)) => bytes.extend(&piece[..]),
+            end => return (bytes, end),
+        }
+    }
+}
+
+/// Writes all of it, reads all of it, and ends it; returns what arrived.
+pub(crate) fn carry(
+    pair: &mut Pair,
+    from: Role,
+    id: TransferId,
+    content: &Bytes,
+    step: usize,
+) -> Vec<u8> {
+    let mut left = content.clone();
+    let mut arrived = Vec::new();
+    while !left.is_empty() {
+        let room = pair.end(from).connection.writable(id).min(step);
+        let part = left.split_to(room.min(left.len()));
+        let now = pair.now;
+        let wrote = pair.end(from).connection.write(now, id, part);
+        assert_eq!(wrote, Ok(()));
+        pair.settle();
+        let to = other(from);
+        let (bytes, end) = read(pair, to, id);
+        assert_eq!(end, None, "it goes on");
+        arrived.extend(bytes);
+    }
+    let now = pair.now;
+    assert_eq!(pair.end(from).connection.finish(now, id), Ok(()));
+    pair.settle();
+    let (bytes, end) = read(pair, other(from), id);
+    assert_eq!(end, Some(Read::End));
+    arrived.extend(bytes);
+    pair.settle();
+    arrived
+}
+
+/// The other end.
+pub(crate) fn other(role: Role) -> Role {
+    match role {
+        Role::Client => Role::Server,
+        Role::Server => Role::Client,
+    }
+}
+
+/// Nothing is held, and nothing has ended.
+#[track_caller]
+pub(crate) fn is_idle(pair: &mut Pair) {
+    for role in [Role::Client, Role::Server] {
+        assert_eq!(pair.end(role).connection.outbox_bytes(), 0, "{role:?}");
+        assert_eq!(pair.end(role).closed(), None, "{role:?}");
+    }
+}
+
+/// A server whose client is the test: the client's ids are odd.
+pub(crate) fn server(config: Config) -> Solo {
+    negotiated(Role::Server, config, with_streams())
+}
+
+/// Both ways to receive.
+pub(crate) fn both() -> [Config; 2] {
+    [no_timers(), streams()]
 }
