@@ -47,10 +47,11 @@ fn print(shown: Shown) -> Result<(), Failure> {
     let terminal = stdout.is_terminal();
     let written = match shown {
         Shown::Message(message) if terminal => {
-            let text = message.as_text().map(sanitize).unwrap_or_else(|| {
+            let describe = || {
                 let size = message.content().len() as u64;
                 Shown::describe(message.content_type(), size).into()
-            });
+            };
+            let text = message.as_text().map_or_else(describe, sanitize);
             writeln!(stdout, "{text}")
         }
         Shown::Large {

@@ -511,7 +511,8 @@ impl Sending {
     /// True when there is nothing more to do for it.
     fn pump(&mut self, connection: &mut Connection, now: Instant) -> bool {
         let outlet = &*self.outlet;
-        if let Some(reason) = outlet.lock().cancelled.clone() {
+        let cancelled = outlet.lock().cancelled.clone();
+        if let Some(reason) = cancelled {
             if let Some(id) = self.id {
                 connection.cancel(now, id, &reason);
             }

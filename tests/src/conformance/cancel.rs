@@ -10,7 +10,7 @@ use chat_core::{CloseReason, Message};
 use super::{Adapter, World, end, message};
 
 /// Polls a future once, and drops it if it is not ready.
-async fn once<T>(future: impl Future<Output = T>) -> Option<T> {
+pub(super) async fn once<T>(future: impl Future<Output = T>) -> Option<T> {
     let mut future = pin!(future);
     poll_fn(|cx| {
         Poll::Ready(match future.as_mut().poll(cx) {
@@ -22,7 +22,7 @@ async fn once<T>(future: impl Future<Output = T>) -> Option<T> {
 }
 
 /// Lets the other tasks of the runtime run.
-async fn let_others_run() {
+pub(super) async fn let_others_run() {
     let mut yielded = false;
     poll_fn(|cx| {
         if std::mem::replace(&mut yielded, true) {

@@ -27,6 +27,7 @@ pub mod limits;
 pub mod messages;
 pub mod raw;
 pub mod sockets;
+pub mod streams;
 
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
@@ -218,6 +219,13 @@ macro_rules! conformance {
                     a_server_that_refuses_is_heard, a_server_that_closes_is_noticed;
                 cancel: receiving_can_be_dropped, sending_can_be_dropped, connecting_can_be_dropped,
                     stopping_can_be_dropped, closing_can_be_dropped;
+                streams: streams_arrive_whole, large_messages_come_back_whole,
+                    many_large_messages_take_turns, small_messages_overtake_large_ones,
+                    a_dropped_stream_is_given_up, an_unread_stream_waits_alone,
+                    a_relay_forwards_while_it_arrives, a_slow_receiver_loses_its_own_copy,
+                    old_clients_get_one_frame_or_a_notice, limits_are_known_before_sending,
+                    streaming_can_be_dropped, a_handler_can_wait_for_its_stream,
+                    stopping_ends_streams;
                 sockets: several_endpoints_at_once, a_port_in_use_is_an_error,
                     a_name_is_resolved, nothing_listens_after_a_failed_bind,
                     a_foreign_lock_file_is_left_alone;

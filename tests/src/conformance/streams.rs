@@ -1,0 +1,467 @@
+//! Messages in pieces: sent from whatever is read, received as they come, forwarded to everybody.
+
+use std::time::Duration;
+
+use chat_core::driver::{
+    Client, ClientEvent, Echo, Handler, HandlerError, Incoming, Relay, SendStream, Server, Session,
+};
+use chat_core::{
+    Config, ContentType, Message, OpenError, Receive, SendError, Transfer, TransferError,
+};
+
+use super::cancel::{let_others_run, once};
+use super::{Adapter, World, end, message};
+
+/// Bytes that show where they belong.
+fn pattern(len: usize) -> Vec<u8> {
+    (0..len).map(|i| (i * 31 + (i >> 8) * 7) as u8).collect()
+}
+
+fn named(len: usize) -> Transfer {
+    Transfer::new("image/png").total(len as u64).name("cat.png")
+}
+
+async fn reader<A: Adapter, D>(world: &World<A>, server: &Server<D>) -> Client {
+    let config = Config::default().receive(Receive::Pieces);
+    let endpoint = server.endpoints()[0].clone();
+    let client = world.client().config(config).connect(endpoint).await;
+    client.expect("it connects")
+}
+
+async fn sessions<A: Adapter, D>(world: &World<A>, server: &Server<D>, count: usize) {
+    let there = || server.sessions().len() == count;
+    world.until("the sessions", there).await;
+}
+
+async fn incoming(client: &Client) -> Incoming {
+    match client.recv().await {
+        Some(ClientEvent::Incoming(incoming)) => incoming,
+        other => panic!("expected a stream, not {other:?}"),
+    }
+}
+
+/// Everything that comes, and how that ended.
+async fn all(mut incoming: Incoming) -> (Vec<u8>, Result<(), TransferError>) {
+    let mut content = Vec::new();
+    while let Some(piece) = incoming.next().await {
+        match piece {
+            Ok(piece) => content.extend_from_slice(&piece),
+            Err(error) => {
+                assert_eq!(incoming.next().await, None, "something follows an error");
+                return (content, Err(error));
+            }
+        }
+    }
+    assert_eq!(incoming.received(), content.len() as u64);
+    (content, Ok(()))
+}
+
+/// Streams every message back.
+struct Reflect;
+
+impl Handler for Reflect {
+    type Data = ();
+
+    async fn message(&self, session: &Session, message: Message) -> Result<(), HandlerError> {
+        // Waiting here for the client holds up neither heartbeats nor the stream itself.
+        let transfer = Transfer::new(message.content_type().clone());
+        let mut stream = session.send_stream(transfer)?;
+        stream.write(message.into_content()).await?;
+        stream.finish().await?;
+        Ok(())
+    }
+
+    fn streams(&self) -> bool {
+        true
+    }
+
+    async fn incoming(&self, session: Session, mut incoming: Incoming) -> Result<(), HandlerError> {
+        let mut stream = session.send_stream(incoming.transfer().clone())?;
+        while let Some(piece) = incoming.next().await {
+            stream.write(piece?).await?;
+        }
+        stream.finish().await?;
+        Ok(())
+    }
+}
+
+/// Content of every size arrives as it was, with what is said about it.
+pub async fn streams_arrive_whole<A: Adapter>(world: World<A>) {
+    let server = world.serve(Reflect).await;
+    let client = reader(&world, &server).await;
+    for len in [0, 1, 65_535, 65_536, 65_537, 1_000_000] {
+        let content = pattern(len);
+        for transfer in [named(len), Transfer::new("text/plain").name("of any size")] {
+            let mut stream = client.send_stream(transfer.clone()).unwrap();
+            let received = async {
+                let incoming = incoming(&client).await;
+                assert_eq!(incoming.transfer(), &transfer);
+                all(incoming).await
+            };
+            let finished = async {
+                assert_eq!(stream.copy_from(&content[..]).await.unwrap(), len as u64);
+                assert_eq!(stream.written(), len as u64);
+                stream.finish().await
+            };
+            let (finished, received) = both(finished, received).await;
+            assert_eq!(finished, Ok(()));
+            assert!(received == (content.clone(), Ok(())), "{len} bytes");
+        }
+    }
+    server.stop().await;
+}
+
+/// Awaits two futures at the same time.
+async fn both<T, U>(one: impl Future<Output = T>, two: impl Future<Output = U>) -> (T, U) {
+    let (mut one, mut two) = (Box::pin(one), Box::pin(two));
+    let (mut first, mut second) = (None, None);
+    std::future::poll_fn(|cx| {
+        use std::task::Poll;
+
+        if first.is_none()
+            && let Poll::Ready(done) = one.as_mut().poll(cx)
+        {
+            first = Some(done);
+        }
+        if second.is_none()
+            && let Poll::Ready(done) = two.as_mut().poll(cx)
+        {
+            second = Some(done);
+        }
+        if first.is_some() && second.is_some() {
+            return Poll::Ready(());
+        }
+        Poll::Pending
+    })
+    .await;
+    (first.expect("it is done"), second.expect("it is done"))
+}
+
+/// Messages larger than any frame go out in chunks, and are put together again.
+pub async fn large_messages_come_back_whole<A: Adapter>(world: World<A>) {
+    let server = world.serve(Echo).await;
+    let client = world.connect(&server).await;
+    for len in [8 * 1024 + 1, 1_000_000, 20 * 1024 * 1024] {
+        let sent = Message::binary(pattern(len));
+        client.send(sent.clone()).await.unwrap();
+        assert!(message(&client).await == sent, "{len} bytes");
+    }
+    assert_eq!(client.flush().await, Ok(()));
+    server.stop().await;
+}
+
+/// More messages than may be under way at a time take their turns.
+pub async fn many_large_messages_take_turns<A: Adapter>(world: World<A>) {
+    const COUNT: u8 = 150;
+    let server = world.serve(Echo).await;
+    let client = world.connect(&server).await;
+    let sender = client.clone();
+    world.runtime_spawn(async move {
+        for number in 0..COUNT {
+            let content = vec![number; 20_000 + 100 * usize::from(number)];
+            sender.send(Message::binary(content)).await.unwrap();
+        }
+    });
+    let mut came = Vec::new();
+    for _ in 0..COUNT {
+        let content = message(&client).await.into_content();
+        let number = content[0];
+        assert_eq!(content.len(), 20_000 + 100 * usize::from(number));
+        assert!(content.iter().all(|byte| *byte == number));
+        came.push(number);
+    }
+    came.sort_unstable();
+    assert!(came.into_iter().eq(0..COUNT));
+    server.stop().await;
+}
+
+/// A small message does not wait for a large one that was sent before.
+pub async fn small_messages_overtake_large_ones<A: Adapter>(world: World<A>) {
+    let server = world.serve(Echo).await;
+    let client = world.connect(&server).await;
+    let large = Message::binary(pattern(30 * 1024 * 1024));
+    client.send(large.clone()).await.unwrap();
+    client.send(Message::text("small")).await.unwrap();
+    assert_eq!(message(&client).await.as_text(), Some("small"));
+    assert!(message(&client).await == large);
+    server.stop().await;
+}
+
+/// A stream that is dropped is given up, by either side, and the connection lives on.
+pub async fn a_dropped_stream_is_given_up<A: Adapter>(world: World<A>) {
+    let server = world.serve(Relay).await;
+    let (client, other) = (reader(&world, &server).await, reader(&world, &server).await);
+    sessions(&world, &server, 2).await;
+
+    let mut stream = client.send_stream(named(100_000)).unwrap();
+    stream.write(pattern(70_000)).await.unwrap();
+    let mut coming = incoming(&other).await;
+    assert!(matches!(coming.next().await, Some(Ok(_))));
+    drop(stream);
+    let (content, ended) = all(coming).await;
+    assert!(content.len() < 70_000);
+    let Err(TransferError::Peer { reason }) = ended else {
+        panic!("it was given up: {ended:?}");
+    };
+    assert!(reason.contains("cancelled by its sender"), "{reason}");
+
+    let stream = client.send_stream(named(50_000_000)).unwrap();
+    drop(incoming(&other).await);
+    let given_up = write_until_it_fails(stream).await;
+    let TransferError::Peer { reason } = given_up else {
+        panic!("nobody was left to take it: {given_up}");
+    };
+    assert_eq!(&*reason, "nobody is there to take it");
+
+    client.send(Message::text("still here")).await.unwrap();
+    assert_eq!(message(&other).await.as_text(), Some("still here"));
+    server.stop().await;
+}
+
+async fn write_until_it_fails(mut stream: SendStream) -> TransferError {
+    loop {
+        if let Err(error) = stream.write(vec![7; 65_536]).await {
+            return error;
+        }
+        assert!(stream.written() < 50_000_000, "nothing stops it");
+    }
+}
+
+/// Whoever does not take the pieces of a message makes its sender wait, and nothing else.
+pub async fn an_unread_stream_waits_alone<A: Adapter>(world: World<A>) {
+    const LEN: usize = 3_000_000;
+    let server = world.serve(Relay).await;
+    let (client, other) = (reader(&world, &server).await, reader(&world, &server).await);
+    sessions(&world, &server, 2).await;
+    let content = pattern(LEN);
+    let mut stream = client.send_stream(named(LEN)).unwrap();
+    let coming = incoming(&other).await;
+
+    let mut sent = Box::pin(async {
+        stream.copy_from(&content[..]).await.unwrap();
+        stream.finish().await
+    });
+    // What fits between the two ends, and no more.
+    for _ in 0..200 {
+        assert!(once(sent.as_mut()).await.is_none(), "nothing holds it up");
+        world.pause(Duration::from_millis(1)).await;
+    }
+    client.send(Message::text("meanwhile")).await.unwrap();
+    assert_eq!(message(&other).await.as_text(), Some("meanwhile"));
+    assert_eq!(message(&client).await.as_text(), Some("meanwhile"));
+
+    let (sent, received) = both(sent, all(coming)).await;
+    assert_eq!(sent, Ok(()));
+    assert!(received == (content.clone(), Ok(())));
+    server.stop().await;
+}
+
+/// A relay passes on what it has before there is more.
+pub async fn a_relay_forwards_while_it_arrives<A: Adapter>(world: World<A>) {
+    let server = world.serve(Relay).await;
+    let client = reader(&world, &server).await;
+    let others = [reader(&world, &server).await, reader(&world, &server).await];
+    sessions(&world, &server, 3).await;
+    let content = pattern(200_000);
+    let mut stream = client.send_stream(named(content.len())).unwrap();
+    let mut coming = Vec::new();
+    for other in &others {
+        coming.push(incoming(other).await);
+    }
+    for part in content.chunks(50_000) {
+        stream.write(part.to_vec()).await.unwrap();
+        for one in &mut coming {
+            let mut received = Vec::new();
+            while received.len() < part.len() {
+                received.extend_from_slice(&one.next().await.unwrap().unwrap());
+            }
+            assert!(received == part);
+        }
+    }
+    assert_eq!(stream.finish().await, Ok(()));
+    for mut one in coming {
+        assert_eq!(one.next().await, None);
+    }
+    // What has a name does not come back to its sender; what has none does.
+    let text = Message::text("x".repeat(100_000));
+    client.send(text.clone()).await.unwrap();
+    let back = incoming(&client).await.collect(100_000).await;
+    assert_eq!(back, Ok(text));
+    server.stop().await;
+}
+
+/// A receiver that does not read loses its copy, and nobody else anything.
+pub async fn a_slow_receiver_loses_its_own_copy<A: Adapter>(world: World<A>) {
+    const LEN: usize = 40_000_000;
+    let server = world.serve(Relay).await;
+    let client = reader(&world, &server).await;
+    let (slow, quick) = (reader(&world, &server).await, reader(&world, &server).await);
+    sessions(&world, &server, 3).await;
+    let content = pattern(LEN);
+    let mut stream = client.send_stream(named(LEN)).unwrap();
+    let unread = incoming(&slow).await;
+    let coming = incoming(&quick).await;
+    let sent = async {
+        stream.copy_from(&content[..]).await.unwrap();
+        stream.finish().await
+    };
+    let (sent, received) = both(sent, all(coming)).await;
+    assert_eq!(sent, Ok(()));
+    assert!(received == (content.clone(), Ok(())));
+
+    let (part, ended) = all(unread).await;
+    assert!(part.len() < LEN);
+    let Err(TransferError::Peer { reason }) = ended else {
+        panic!("it was too slow: {ended:?}");
+    };
+    assert_eq!(&*reason, "it arrives faster than you read it");
+    // Only the copy.
+    client.send(Message::text("still here")).await.unwrap();
+    assert_eq!(message(&slow).await.as_text(), Some("still here"));
+    server.stop().await;
+}
+
+/// Clients that take nothing in pieces get one frame, or hear what they missed.
+pub async fn old_clients_get_one_frame_or_a_notice<A: Adapter>(world: World<A>) {
+    let server = world.serve(Relay).await;
+    let client = reader(&world, &server).await;
+    let endpoint = server.endpoints()[0].clone();
+    let old = world.client().config(Config::default().version_1());
+    let old = old.connect(endpoint).await.unwrap();
+    sessions(&world, &server, 2).await;
+
+    assert_eq!(
+        old.send_stream(named(1)).unwrap_err(),
+        OpenError::Unsupported
+    );
+    let content = pattern(1_000_000);
+    let mut stream = client.send_stream(named(content.len())).unwrap();
+    stream.copy_from(&content[..]).await.unwrap();
+    stream.finish().await.unwrap();
+    let whole = message(&old).await;
+    assert!(whole == Message::new("image/png", content));
+
+    for transfer in [
+        named(20_000_000),
+        Transfer::new("image/png").name("cat.png"),
+    ] {
+        let mut stream = client.send_stream(transfer).unwrap();
+        let _ = stream.copy_from(&pattern(20_000_000)[..]).await;
+        let told = message(&old).await;
+        let told = told.as_text().expect("a text");
+        assert!(told.contains("a message was left out"), "{told}");
+        assert!(told.contains("image/png (cat.png)"), "{told}");
+    }
+    old.send(Message::text("still here")).await.unwrap();
+    assert_eq!(message(&old).await.as_text(), Some("still here"));
+    server.stop().await;
+}
+
+/// What the other end takes is known before anything is sent.
+pub async fn limits_are_known_before_sending<A: Adapter>(world: World<A>) {
+    let config = Config::default().max_message(100_000);
+    let server = world.server(Echo).config(config).bind().await.unwrap();
+    let client = world.connect(&server).await;
+    assert_eq!(client.max_message(), 100_000);
+    assert_eq!(client.max_stream(), Some(100_000));
+    let large = Message::binary(vec![1; 100_001]);
+    assert!(matches!(
+        client.try_send(large),
+        Err(SendError::TooLarge(_))
+    ));
+    assert_eq!(
+        client.send_stream(named(100_001)).unwrap_err(),
+        OpenError::TooLarge { max: 100_000 }
+    );
+    let odd = Transfer::new(ContentType::from(""));
+    assert_eq!(client.send_stream(odd).unwrap_err(), OpenError::ContentType);
+    let fits = Message::binary(vec![1; 100_000]);
+    client.send(fits.clone()).await.unwrap();
+    assert_eq!(message(&client).await, fits);
+
+    // More, or less, than was said.
+    let mut stream = client.send_stream(named(10)).unwrap();
+    assert_eq!(stream.write(vec![0; 11]).await, Err(TransferError::Size));
+    stream.write(vec![0; 9]).await.unwrap();
+    assert_eq!(stream.finish().await, Err(TransferError::Size));
+    server.stop().await;
+}
+
+/// Adding bytes and taking them can be dropped at every poll.
+pub async fn streaming_can_be_dropped<A: Adapter>(world: World<A>) {
+    const LEN: usize = 2_000_000;
+    let server = world.serve(Reflect).await;
+    let client = reader(&world, &server).await;
+    let content = pattern(LEN);
+    let mut stream = client.send_stream(named(LEN)).unwrap();
+    let mut coming = None;
+    let (mut received, mut dropped) = (Vec::new(), 0);
+    let mut parts = content.chunks(10_000).peekable();
+    while received.len() < LEN {
+        if let Some(part) = parts.peek()
+            && let Some(done) = once(stream.write(part.to_vec())).await
+        {
+            done.unwrap();
+            parts.next();
+        }
+        match &mut coming {
+            None => {
+                if let Some(Some(ClientEvent::Incoming(incoming))) = once(client.recv()).await {
+                    coming = Some(incoming);
+                }
+            }
+            Some(coming) => match once(coming.next()).await {
+                Some(piece) => received.extend_from_slice(&piece.unwrap().unwrap()),
+                None => dropped += 1,
+            },
+        }
+        let_others_run().await;
+    }
+    assert!(dropped > 0, "no future was dropped");
+    assert!(received == content);
+    // Its fate is not asked for; it is complete all the same.
+    assert!(once(stream.finish()).await.is_none());
+    let mut coming = coming.expect("it came");
+    assert_eq!(coming.next().await, None);
+    server.stop().await;
+}
+
+/// A handler can send a stream and wait for it, while its session has other messages.
+pub async fn a_handler_can_wait_for_its_stream<A: Adapter>(world: World<A>) {
+    let server = world.serve(Reflect).await;
+    let client = reader(&world, &server).await;
+    for text in ["one", "two", "three"] {
+        client.send(Message::text(text)).await.unwrap();
+    }
+    for text in ["one", "two", "three"] {
+        let back = incoming(&client).await.collect(100).await.unwrap();
+        assert_eq!(back.as_text(), Some(text));
+    }
+    server.stop().await;
+}
+
+/// A stop lets go out what is complete, and ends what is not.
+pub async fn stopping_ends_streams<A: Adapter>(world: World<A>) {
+    let server = world.serve(Relay).await;
+    let client = reader(&world, &server).await;
+    let session = world.session(&server).await;
+    let content = pattern(1_000_000);
+    let whole = session.send_stream(named(content.len())).unwrap();
+    let coming = incoming(&client).await;
+    let part = session.send_stream(Transfer::new("text/plain")).unwrap();
+    let unfinished = incoming(&client).await;
+    let sent = async {
+        let mut whole = whole;
+        whole.copy_from(&content[..]).await.unwrap();
+        // Complete, though nobody waits for it.
+        assert!(once(whole.finish()).await.is_none());
+        server.stop().await;
+    };
+    let ((), received) = both(sent, all(coming)).await;
+    assert!(received == (content.clone(), Ok(())));
+    assert!(all(unfinished).await.1.is_err());
+    assert!(end(&client).await.to_string().contains("shutting down"));
+    assert!(write_until_it_fails(part).await == TransferError::Closed);
+    let late = client.send_stream(named(1)).unwrap_err();
+    assert!(matches!(late, OpenError::Closed), "{late}");
+}
