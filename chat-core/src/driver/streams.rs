@@ -480,7 +480,7 @@ impl Streams {
     pub(super) fn pump(&mut self, connection: &mut Connection, now: Instant) {
         self.sending.retain_mut(|it| !it.pump(connection, now));
         let receiving = &mut self.receiving;
-        receiving.retain(|(id, inlet)| !take(inlet, connection, *id, now, BUFFER));
+        receiving.retain(|(id, inlet)| !take(inlet, connection, *id, now, Some(BUFFER)));
         if self.is_empty() {
             // An idle connection holds no buffers.
             *self = Self::default();
@@ -500,8 +500,7 @@ impl Streams {
             it.outlet.end(Err(TransferError::Closed));
         }
         for (id, inlet) in self.receiving.drain(..) {
-            lock(&inlet.inner).asked = true;
-            take(&inlet, connection, id, now, usize::MAX);
+            take(&inlet, connection, id, now, None);
             inlet.end(Err(TransferError::Closed));
         }
     }
@@ -560,13 +559,13 @@ impl Sending {
     }
 }
 
-/// Takes what has arrived, until `limit` bytes wait; true at the end.
+/// Takes what has arrived, until `limit` bytes wait, or everything; true at the end.
 fn take(
     inlet: &Inlet,
     connection: &mut Connection,
     id: TransferId,
     now: Instant,
-    limit: usize,
+    limit: Option<usize>,
 ) -> bool {
     let mut moved = false;
     let end = loop {
@@ -577,11 +576,11 @@ fn take(
             connection.cancel(now, id, &reason);
             return true;
         }
-        if inner.queued >= limit {
+        if limit.is_some_and(|limit| inner.queued >= limit) {
             break None;
         }
         inner.complete = connection.is_complete(id);
-        if inner.complete && !inner.asked {
+        if inner.complete && !inner.asked && limit.is_some() {
             // It is done when the application says so, by asking for more.
             break None;
         }

@@ -458,6 +458,7 @@ pub async fn stopping_ends_streams<A: Adapter>(world: World<A>) {
         server.stop().await;
     };
     let ((), received) = both(sent, all(coming)).await;
+    assert_eq!((received.0.len(), &received.1), (content.len(), &Ok(())));
     assert!(received == (content.clone(), Ok(())));
     assert!(all(unfinished).await.1.is_err());
     assert!(end(&client).await.to_string().contains("shutting down"));
