@@ -55,13 +55,15 @@ fn established(receive: Receive) -> (Connection, Connection, Pipe) {
 
 /// As a stream, from a buffer of one piece to one that is thrown away.
 fn stream(len: usize, client: &mut Connection, server: &mut Connection, pipe: &mut Pipe) {
-    let piece = Bytes::from_static(&[0xa5; PIECE]);
+    let piece = Bytes::from(vec![0xa5; PIECE]);
     let transfer = Transfer::new("video/mp4").total(len as u64);
     let out = client.open(NOW, transfer).expect("it is taken");
     let (mut written, mut received, mut coming) = (0, 0, None);
     loop {
         while written < len && client.writable(out) > 0 {
-            client.write(NOW, out, piece.clone()).expect("there is room");
+            client
+                .write(NOW, out, piece.clone())
+                .expect("there is room");
             written += PIECE;
             if written == len {
                 client.finish(NOW, out).expect("it is whole");

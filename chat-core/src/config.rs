@@ -3,7 +3,7 @@
 use core::time::Duration;
 
 use crate::frame::{
-    ChunkLimits, Extensions, Limits, MAX_CHUNK, MAX_CONTENT, MAX_HEADER, MIN_CHUNK,
+    ChunkLimits, Extensions, Limits, MAX_CHUNK, MAX_CONTENT, MAX_HEADER, MAX_INTEGER, MIN_CHUNK,
     MIN_PING_TIMEOUT, MIN_WINDOW,
 };
 use crate::key::Key;
@@ -237,7 +237,7 @@ impl Config {
     /// [`window`](Self::window) for each of the [`max_transfers`](Self::max_transfers).
     #[must_use]
     pub fn max_message(mut self, bytes: u64) -> Self {
-        self.max_message = bytes.max(1);
+        self.max_message = bytes.clamp(1, MAX_INTEGER);
         self
     }
 

@@ -130,6 +130,22 @@ fn more_than_the_window_ends_the_connection() {
         ends(solo, window);
     }
 
+    // To the byte: what is left is 1,024 bytes.
+    for (len, ends_it) in [(1_024, false), (1_025, true)] {
+        let mut solo = server(streams());
+        solo.feed(&begin(1, None));
+        solo.feed_all(&full[..3]);
+        solo.feed_all(&[
+            data(1, 196_608, noise(64_512, 1)),
+            data(1, 261_120, noise(len, 1)),
+        ]);
+        if ends_it {
+            ends(solo, window);
+        } else {
+            assert_eq!(solo.connection.state(), State::Established);
+        }
+    }
+
     // Short of it by less than that.
     let mut solo = server(streams());
     solo.feed(&begin(1, None));

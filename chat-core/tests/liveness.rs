@@ -54,7 +54,7 @@ fn a_silent_peer_is_gone_after_the_answer_timeout() {
     for role in ROLES {
         for timeout in [secs(3), secs(15), millis(20_001)] {
             let mut solo = asked(role, config().ping_timeout(Some(timeout)));
-            solo.wait_and_send(timeout - Duration::from_nanos(1));
+            solo.wait_and_send(timeout.saturating_sub(Duration::from_nanos(1)));
             assert_eq!(solo.connection.state(), State::Established);
             solo.wait(Duration::from_nanos(1));
             is_gone(solo);

@@ -150,7 +150,7 @@ fn sending(len: usize, config: Config) -> (Solo, TransferId) {
 /// Time passes up to the given point, at which and not before the transfer is given up.
 #[track_caller]
 fn is_given_up_after(solo: &mut Solo, id: TransferId, time: Duration) {
-    solo.wait(time - Duration::from_nanos(1));
+    solo.wait(time.saturating_sub(Duration::from_nanos(1)));
     assert_eq!(solo.events(), [], "too early");
     solo.wait(Duration::from_nanos(1));
     let error = TransferError::Stalled;
@@ -234,7 +234,7 @@ fn a_sender_that_does_not_go_on_is_waited_for_so_long() {
             solo.wait(secs(30));
             solo.feed_all(&arrived);
             solo.sent();
-            solo.wait(secs(time) - Duration::from_nanos(1));
+            solo.wait(secs(time).saturating_sub(Duration::from_nanos(1)));
             assert_eq!(solo.sent(), [], "{used}");
             solo.wait(Duration::from_nanos(1));
             let told = abort(1, "timed out: the other end did not go on with it");

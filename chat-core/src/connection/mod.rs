@@ -323,9 +323,8 @@ impl Connection {
             return self.send_in_chunks(now, message);
         }
         // What cannot fit now is not hashed first.
-        if !self.outbox.is_empty()
-            && self.outbox.bytes() + message.content().len() > self.config.max_outbox
-        {
+        let max = self.config.max_outbox;
+        if !self.outbox.has_room(message.content().len(), max) {
             return Err(SendError::Full(message));
         }
         let encoded = self.encode(
@@ -336,7 +335,7 @@ impl Connection {
             self.min_len(),
         );
         match encoded {
-            Ok(frame) if self.outbox.has_room(&frame, self.config.max_outbox) => {
+            Ok(frame) if self.outbox.has_room(frame.len(), max) => {
                 self.push(now, frame, Sort::Message);
                 Ok(())
             }
@@ -355,7 +354,7 @@ impl Connection {
         let now = self.latest(now);
         if self.state() == State::Established {
             let frame = self.error_frame(text, self.min_len());
-            if self.outbox.has_room(&frame, self.config.max_outbox) {
+            if self.outbox.has_room(frame.len(), self.config.max_outbox) {
                 self.push(now, frame, Sort::Other);
             }
         }
@@ -427,7 +426,11 @@ impl Connection {
             };
             self.stats.frames_sent += 1;
             match sort {
-                Sort::Message | Sort::LastPiece => self.stats.messages_sent += 1,
+                Sort::Message => self.stats.messages_sent += 1,
+                Sort::End { id, message } => {
+                    self.stats.messages_sent += u64::from(message);
+                    self.outgoing.ended(id, now);
+                }
                 Sort::Ping => self.ping_left(now),
                 Sort::Answer | Sort::Control | Sort::Piece | Sort::Other => {}
             }
@@ -470,6 +473,7 @@ impl Connection {
     fn push_event(&mut self, event: Event) {
         self.inbox_bytes += cost(&event);
         self.inbox.push_back(event);
+        self.deaf |= !self.wants_input();
     }
 
     fn push(&mut self, now: Instant, frame: EncodedFrame, sort: Sort) {

@@ -23,8 +23,12 @@ pub(super) enum Sort {
     Control,
     /// Of a transfer of this end's.
     Piece,
-    /// The end of a message that went out in pieces.
-    LastPiece,
+    /// The end of a transfer of this end's.
+    End {
+        id: u64,
+        /// It was a message, not a stream.
+        message: bool,
+    },
     Other,
 }
 
@@ -40,7 +44,7 @@ impl Queued {
     }
 
     fn is_piece(&self) -> bool {
-        matches!(self.sort, Sort::Piece | Sort::LastPiece)
+        matches!(self.sort, Sort::Piece | Sort::End { .. })
     }
 
     /// Its bytes: the headers, and the content unless that is with them.
@@ -85,9 +89,10 @@ impl Outbox {
         self.control.len()
     }
 
-    /// Whether a frame fits under `cap`; into an empty outbox any does.
-    pub(super) fn has_room(&self, frame: &EncodedFrame, cap: usize) -> bool {
-        self.is_empty() || self.bytes + frame.len() + OVERHEAD <= cap
+    /// Whether a frame of so many bytes fits under `cap`; where there are only pieces, any does.
+    pub(super) fn has_room(&self, len: usize, cap: usize) -> bool {
+        let others = self.bytes - self.pieces;
+        others == 0 || others + len + OVERHEAD <= cap
     }
 
     /// Queues a frame: behind all others, or, if it is a heartbeat or an answer, before all messages.
@@ -99,7 +104,7 @@ impl Outbox {
         }
         match sort {
             Sort::Ping | Sort::Answer | Sort::Control => self.control.push_back(queued),
-            Sort::Message | Sort::Piece | Sort::LastPiece | Sort::Other => {
+            Sort::Message | Sort::Piece | Sort::End { .. } | Sort::Other => {
                 self.data.push_back(queued);
             }
         }

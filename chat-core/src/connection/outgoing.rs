@@ -4,7 +4,7 @@ use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 use alloc::string::ToString;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 
 use super::{Connection, Phase, Role, Sort};
 use crate::frame::{Chunk, ChunkLimits, ChunkOp, EncodedFrame, Extra, FrameKind};
@@ -24,8 +24,10 @@ const STREAM_BUFFER: usize = 128 * 1024;
 /// All that are not over.
 pub(super) struct Outgoing {
     transfers: VecDeque<Sending>,
-    /// The last id that was used.
+    /// The last id that was given.
     last: u64,
+    /// The last one that was begun; 0 before the first.
+    begun: u64,
     /// Whose turn it is.
     turn: usize,
     /// Bytes that are in no frame yet.
@@ -58,15 +60,19 @@ enum Stage {
     /// The peer takes no more transfers at the moment.
     Waiting,
     Begun,
+    /// Its `end` waits to be transmitted.
+    Ending,
     /// The peer may still be reading.
     Ended,
+    /// The same, and nobody waits for that: it takes a place until the peer has answered.
+    Abandoned,
 }
 
 impl Sending {
     /// Whether it waits for the peer.
     fn is_blocked(&self) -> bool {
         match self.stage {
-            Stage::Waiting => false,
+            Stage::Waiting | Stage::Ending | Stage::Abandoned => false,
             Stage::Begun => self.held > 0 && self.credit < MIN_COST,
             Stage::Ended => true,
         }
@@ -77,18 +83,31 @@ impl Sending {
             Stage::Waiting => may_begin,
             Stage::Begun if self.held > 0 => self.credit >= MIN_COST,
             Stage::Begun => self.finished,
-            Stage::Ended => false,
+            Stage::Ending | Stage::Ended | Stage::Abandoned => false,
         }
     }
 
     /// The next piece, of at most `size` bytes.
     fn cut(&mut self, size: usize) -> Option<Bytes> {
         let most = size.min(usize::try_from(self.credit).unwrap_or(usize::MAX));
-        let first = self.source.front_mut()?;
-        let piece = if first.len() <= most {
-            self.source.pop_front()?
+        let len = self.source.front()?.len();
+        let piece = if len > most {
+            self.source.front_mut()?.split_to(most)
+        } else if len < most / 2 && self.source.len() > 1 {
+            // What was written bit by bit goes out together.
+            let mut piece = BytesMut::with_capacity(most.min(self.held));
+            while let Some(next) = self.source.front_mut()
+                && piece.len() < most
+            {
+                let part = next.split_to(next.len().min(most - piece.len()));
+                piece.extend_from_slice(&part);
+                if next.is_empty() {
+                    self.source.pop_front();
+                }
+            }
+            piece.freeze()
         } else {
-            first.split_to(most)
+            self.source.pop_front()?
         };
         self.held -= piece.len();
         self.offset += piece.len() as u64;
@@ -106,6 +125,7 @@ impl Outgoing {
                 Role::Client => u64::MAX,
                 Role::Server => 0,
             },
+            begun: 0,
             turn: 0,
             held: 0,
         }
@@ -123,7 +143,18 @@ impl Outgoing {
 
     /// Whether something is still to be sent.
     pub(super) fn is_unsent(&self) -> bool {
-        self.transfers.iter().any(|it| it.stage != Stage::Ended)
+        let unsent = |it: &Sending| matches!(it.stage, Stage::Waiting | Stage::Begun);
+        self.transfers.iter().any(unsent)
+    }
+
+    /// An `end` has been transmitted.
+    pub(super) fn ended(&mut self, id: u64, now: Instant) {
+        if let Some(it) = self.transfers.iter_mut().find(|it| it.id == id) {
+            it.moved = now;
+            if it.stage == Stage::Ending {
+                it.stage = Stage::Ended;
+            }
+        }
     }
 
     /// The time that this end was deaf is nobody's silence.
@@ -342,11 +373,10 @@ impl Connection {
                 (op, it.head.content_type().clone(), content, Sort::Piece)
             }
             _ if it.held == 0 => {
-                it.stage = Stage::Ended;
-                let sort = if it.whole {
-                    Sort::LastPiece
-                } else {
-                    Sort::Piece
+                it.stage = Stage::Ending;
+                let sort = Sort::End {
+                    id,
+                    message: it.whole,
                 };
                 let op = ChunkOp::End { offset: it.offset };
                 (op, ContentType::BINARY, Bytes::from_static(b"end"), sort)
@@ -359,6 +389,9 @@ impl Connection {
                 (ChunkOp::Data { offset }, content_type, piece, Sort::Piece)
             }
         };
+        if let ChunkOp::Begin { .. } = op {
+            self.outgoing.begun = id;
+        }
         Some((self.encode_chunk(id, op, content_type, content), sort))
     }
 
@@ -384,8 +417,7 @@ impl Connection {
     /// The peer takes more of a transfer, has taken all of it, or gives it up.
     pub(super) fn handle_answer(&mut self, now: Instant, id: u64, answer: Answer) {
         let outgoing = &mut self.outgoing;
-        let unused = outgoing.last == u64::MAX || id > outgoing.last;
-        if unused {
+        if id > outgoing.begun {
             return self.fail(now, ProtocolError::WrongTransfer);
         }
         // It may have been given up here meanwhile.
@@ -394,13 +426,15 @@ impl Connection {
         };
         let it = &mut outgoing.transfers[index];
         match answer {
-            _ if it.stage == Stage::Waiting => self.fail(now, ProtocolError::WrongTransfer),
             Answer::Window(bytes) => {
                 it.credit = it.credit.saturating_add(bytes);
                 if it.credit > it.window {
                     return self.fail(now, ProtocolError::Window);
                 }
                 it.moved = now;
+            }
+            Answer::Done | Answer::Abort(_) if it.stage == Stage::Abandoned => {
+                outgoing.remove(index);
             }
             Answer::Done if it.stage == Stage::Ended => {
                 let it = outgoing.remove(index);
@@ -410,34 +444,49 @@ impl Connection {
             }
             Answer::Done => self.fail(now, ProtocolError::WrongTransfer),
             Answer::Abort(reason) => {
-                let error = TransferError::Peer { reason };
-                self.end_sending(now, index, error, "given up by you");
+                self.handle_abort(now, index, TransferError::Peer { reason });
             }
         }
     }
 
     /// Gives a transfer of this end up, without an event.
     fn give_up_sending(&mut self, now: Instant, id: u64, reason: &str) {
-        if let Some(index) = self.outgoing.position(id)
-            && let Some(it) = self.outgoing.remove(index)
-        {
-            self.say_abort(now, &it, reason);
+        let Some(index) = self.outgoing.position(id) else {
+            return;
+        };
+        let it = &mut self.outgoing.transfers[index];
+        match it.stage {
+            Stage::Waiting | Stage::Begun => {
+                let begun = it.stage == Stage::Begun;
+                self.outgoing.remove(index);
+                if begun {
+                    self.say_abort(now, id, reason);
+                }
+            }
+            // Everything has been said; what the peer makes of it no longer matters.
+            Stage::Ending | Stage::Ended | Stage::Abandoned => it.stage = Stage::Abandoned,
         }
     }
 
-    /// A transfer has failed: the peer and the application are told.
-    fn end_sending(&mut self, now: Instant, index: usize, error: TransferError, reason: &str) {
-        let Some(it) = self.outgoing.remove(index) else {
-            return;
-        };
-        self.say_abort(now, &it, reason);
+    /// The peer has given a transfer up.
+    fn handle_abort(&mut self, now: Instant, index: usize, error: TransferError) {
+        self.report_failure(index, error);
+        if let Some(it) = self.outgoing.remove(index)
+            && it.stage == Stage::Begun
+        {
+            self.say_abort(now, it.id, "given up by you");
+        }
+    }
+
+    /// The application is told that a transfer has failed.
+    fn report_failure(&mut self, index: usize, error: TransferError) {
+        let it = &self.outgoing.transfers[index];
         if !it.whole {
             let id = TransferId(it.id);
             return self.notices.push_back(Event::Aborted { id, error });
         }
-        if it.stage != Stage::Ended {
-            self.stats.messages_aborted += 1;
-        }
+        // The others are counted when their end has left.
+        self.stats.messages_aborted += u64::from(it.stage == Stage::Begun);
         self.push_event(Event::Undelivered {
             content_type: it.head.content_type().clone(),
             size: it.head.size().unwrap_or(it.offset),
@@ -446,11 +495,9 @@ impl Connection {
     }
 
     /// After `begin`, a sender says `end` or `abort`: one of the two.
-    fn say_abort(&mut self, now: Instant, it: &Sending, reason: &str) {
-        if it.stage == Stage::Begun {
-            let frame = self.abort_frame(it.id, reason);
-            self.push(now, frame, Sort::Piece);
-        }
+    fn say_abort(&mut self, now: Instant, id: u64, reason: &str) {
+        let frame = self.abort_frame(id, reason);
+        self.push(now, frame, Sort::Piece);
     }
 
     /// Gives up the streams whose end is not known.
@@ -464,9 +511,12 @@ impl Connection {
 
     /// When the first transfer that waits for the peer has waited for too long.
     pub(super) fn sending_due(&self) -> Option<Instant> {
+        self.first_blocked().map(|(_, due)| due)
+    }
+
+    /// Which transfer that is.
+    fn first_blocked(&self) -> Option<(usize, Instant)> {
         let timeout = self.config.transfer_timeout?;
-        let blocked = self.outgoing.transfers.iter().filter(|it| it.is_blocked());
-        let first = blocked.map(|it| it.moved).min()?;
         // What is on its way to the peer takes its time.
         let transfers = self.outgoing.transfers.iter();
         let away: u64 = transfers
@@ -475,20 +525,27 @@ impl Connection {
         let away = self
             .config
             .at_min_rate(usize::try_from(away).unwrap_or(usize::MAX));
-        first.checked_add(timeout.saturating_add(away))
+        let timeout = timeout.saturating_add(away);
+        // A peer may have to wait for the end of an older one before it has room for the next.
+        let mut older = Instant::EPOCH;
+        let transfers = self.outgoing.transfers.iter().enumerate();
+        let blocked = transfers.filter_map(|(index, it)| {
+            older = older.max(it.moved);
+            let due = older.checked_add(timeout)?;
+            it.is_blocked().then_some((index, due))
+        });
+        blocked.min_by_key(|(_, due)| *due)
     }
 
     /// Ends the transfers that have waited for the peer for too long.
     pub(super) fn end_stalled_sending(&mut self, now: Instant) {
-        while self.sending_due().is_some_and(|due| due <= now) {
-            let transfers = self.outgoing.transfers.iter().enumerate();
-            let blocked = transfers.filter(|(_, it)| it.is_blocked());
-            let Some((index, _)) = blocked.min_by_key(|(_, it)| it.moved) else {
-                return;
-            };
+        while let Some((index, due)) = self.first_blocked()
+            && due <= now
+        {
             let error = TransferError::Stalled;
-            let reason = error.to_string();
-            self.end_sending(now, index, error, &reason);
+            let (id, reason) = (self.outgoing.transfers[index].id, error.to_string());
+            self.report_failure(index, error);
+            self.give_up_sending(now, id, &reason);
         }
     }
 }

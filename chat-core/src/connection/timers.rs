@@ -68,10 +68,6 @@ impl Connection {
             self.resume(now);
             self.deaf = !self.wants_input();
         }
-        if is_due(self.busy_due()) {
-            self.next_busy = now + self.busy_interval().unwrap_or(Duration::MAX);
-            self.say_pong(now);
-        }
         if is_due(self.idle_due()) {
             return self.idle(now, Timeout::Idle);
         }
@@ -80,6 +76,11 @@ impl Connection {
         }
         self.end_stalled_sending(now);
         self.end_stalled_receiving(now);
+        // After all that may fill the inbox.
+        if is_due(self.busy_due()) {
+            self.next_busy = now + self.busy_interval().unwrap_or(Duration::MAX);
+            self.say_pong(now);
+        }
         if is_due(self.ping_due()) {
             self.ping(now);
         }
