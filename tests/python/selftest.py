@@ -4,6 +4,7 @@
     selftest.py [FRAMES_JSON]    (the default is chat-core/tests/vectors/frames.json)
 """
 
+import argparse
 import os
 import socket
 import subprocess
@@ -11,9 +12,11 @@ import sys
 import tempfile
 import unittest
 
+import extensions
 import vectors
 import wire
 from link import Link
+from session import Session
 from wire import Frame, PeerError
 
 HERE = os.path.dirname(os.path.abspath(__file__))
@@ -94,6 +97,98 @@ class Strictness(unittest.TestCase):
         self.assertIn("75 vectors", vectors.run(FRAMES))
 
 
+class Extensions(unittest.TestCase):
+    """A client with small limits, and what a server must not do to it."""
+
+    LIMITS = {"limits": {"content": 3000}, "coalesce": {}, "ping": {"timeout": 3000},
+              "chunk": {"size": 2000, "window": 4096, "transfers": 2, "message": 9000}}
+
+    def frames(self, *frames, without=()) -> bytes:
+        made = (Frame("chunk", content, SESSION, content_type, chunk=chunk) for chunk, content, content_type in frames)
+        return b"".join(wire.encode(frame, KEY, padded="coalesce" in without) for frame in made)
+
+    def session(self, link: Link, without=()) -> Session:
+        mine = {name: values for name, values in self.LIMITS.items() if name not in without}
+        link.session, link.established = SESSION, True
+        return Session(link, argparse.Namespace(idle_limit=2), False, mine, mine)
+
+    def fails(self, pattern: str, *data: bytes, without=(), before=lambda session: None) -> None:
+        ours, theirs = socket.socketpair()
+        with Link(ours, KEY, 2, True) as link, theirs:
+            session = self.session(link, without)
+            before(session)
+            theirs.sendall(b"".join(data))
+            theirs.shutdown(socket.SHUT_WR)
+            try:
+                with self.assertRaisesRegex(PeerError, pattern):
+                    while True:
+                        session.step()
+            finally:
+                session.stop_writing()
+
+    def begin(self, number: int = 2, total=None, kind: str = "a/b"):
+        return {"id": number, "op": "begin", **({} if total is None else {"total": total})}, b"begin", kind
+
+    def data(self, offset: int, size: int = 1000, number: int = 2, kind: str = "a/b"):
+        return {"id": number, "op": "data", "offset": offset}, b"x" * size, kind
+
+    def end(self, offset: int, number: int = 2):
+        return {"id": number, "op": "end", "offset": offset}, b"end", wire.BINARY
+
+    def bare(self, op: str, number: int, content: bytes = b"", kind: str = wire.BINARY, **more):
+        return {"id": number, "op": op, **more}, content or op.encode(), kind
+
+    def test_transfers_of_a_server(self):
+        begin, data, end, bare = self.begin, self.data, self.end, self.bare
+        whole = (begin(), data(0), end(1000))
+        for pattern, *frames in (
+                (r"ended \(eof\)", *whole, begin(8), data(0, number=8), bare("abort", 8, b"why", wire.TEXT)),
+                ("which is ours", begin(1)), ("begin of 2 after 2", *whole, begin()), ("begin of 2 after 4", begin(4), begin()),
+                ("data for 2, which is not open", data(0)), ("end for 2, which is not open", *whole, end(1000)),
+                ("data for 2, which is not open", *whole, data(1000)), ("3 transfers open", begin(), begin(4), begin(6)),
+                ("abort for 2, which is not open", *whole, bare("abort", 2, b"why", wire.TEXT)),
+                ("a piece of 2001", begin(), data(0, 2001)), ("bytes ahead", begin(), *(data(n, 1) for n in range(5))),
+                ("at 999, not at 1000", begin(), data(0), data(999)), ("not at 1000", begin(), data(0), end(999)),
+                ("content type b/c", begin(), data(0, kind="b/c")), ("more bytes than the total", begin(2, 999), data(0)),
+                ("not at its total", begin(2, 1001), data(0), end(1000)), ("9001 bytes begun", begin(2, 9001)),
+                ("end with content", begin(), data(0), (end(1000)[0], b"END", wire.BINARY)),
+                ("no offset", begin(), bare("data", 2)), ("op is 'more'", bare("more", 2)), ("id is 2.0", begin(2.0)),
+                ("never begun", bare("done", 1)), ("which is theirs", begin(), bare("window", 2, bytes=1))):
+            with self.subTest(pattern):
+                held = "ahead" in pattern
+                before = (lambda session: setattr(session, "hold", lambda incoming: True)) if held else (lambda session: None)
+                self.fails(pattern, self.frames(*frames), before=before)
+
+    def test_answers_of_a_server(self):
+        def begun(session: Session) -> None:
+            session.piece(session.begin("a/b"), b"x" * 2000)
+        for pattern, frame in (("done for 1 before its end", self.bare("done", 1)),
+                               ("of 2000 for 1", self.bare("window", 1, bytes=2001)), ("bytes is 0", self.bare("window", 1, bytes=0))):
+            self.fails(pattern, self.frames(frame), before=begun)
+        self.fails("after its abort", self.frames(*[self.bare("abort", 1, b"why", wire.TEXT)] * 2), before=begun)
+
+    def test_what_was_not_agreed_on(self):
+        self.fails("chunk that was not agreed on", self.frames(self.begin()), without=("chunk",))
+        small = wire.encode(HELLO, KEY)
+        self.fails("is not padded", small, without=("coalesce",))
+        self.fails(r"ended \(eof\)", small + small)
+        self.fails("a message of 3001 bytes", wire.encode(HELLO._replace(content=b"x" * 3001), KEY))
+        pong = wire.encode(Frame("heartbeat", b"pong", SESSION), KEY)
+        self.fails("nobody asked", pong, without=("ping",))
+        self.fails(r"ended \(eof\)", pong)
+
+    def test_parameters(self):
+        chunk = {"size": 1024, "window": 4096, "transfers": 1}
+        for bad in (7, None, [], {"chunk": {}}, {"chunk": None}, {"coalesce": 1}, {"ping": {"timeout": 2999}}, {"ping": {"timeout": True}},
+                    {"limits": {"content": 0}}, {"limits": {"content": 1.0}}, {"limits": {"content": 2 ** 53}},
+                    *({"chunk": {**chunk, **more}} for more in ({"size": 1023}, {"size": 8192}, {"window": 4095}, {"transfers": 0},
+                                                                {"message": 0}, {"size": None}))):
+            with self.assertRaisesRegex(PeerError, "header_json", msg=str(bad)):
+                extensions.parse(bad)
+        self.assertEqual(extensions.parse({"limits": {"content": 1 << 40, "x": []}, "y": 1, "chunk": {**chunk, "message": None}}),
+                         {"limits": {"content": 10485760}, "chunk": chunk})
+
+
 class Scenarios(unittest.TestCase):
     def meet(self, server: str, client: str, client_fails: str = "", server_fails: str = "",
              unix: bool = False) -> None:
@@ -128,6 +223,17 @@ class Scenarios(unittest.TestCase):
             self.meet("shutdown --delay 1.5", "silent-hold", unix=unix)
             self.meet("shutdown --delay 2 --connections 20", "many", unix=unix)
         self.meet("echo", "burst --count 5000 --size 3000", unix=True)  # TCP may cut a header off
+
+    def test_extensions(self):
+        for server, client in (("all", "all"), ("limits,ping,chunk", "all"), ("all", "chunk")):
+            for scenario in ("chunks", "unknown-size", "burst"):
+                self.meet(f"echo --extensions {server}", f"{scenario} --extensions {client}", unix=True)
+        for server, client in (("--extensions all", ""), ("--extensions all", "--extensions none"),
+                               ("--extensions ping", "--extensions all"), ("--extensions none", "--extensions coalesce")):
+            self.meet(f"echo {server}", f"burst {client}")
+        self.meet("echo", "burst --extensions all", client_fails="offers no extensions", server_fails="ended")
+        self.meet("echo --extensions ping", "chunks --extensions all", client_fails="chunk was not agreed on",
+                  server_fails="ended")
 
     def test_bad_clients(self):
         for client, reason in (("wrong-key", "hmac"), ("wrong-ack", "instead of session_ack"),

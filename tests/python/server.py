@@ -71,7 +71,7 @@ def serve(link: Link, options, answer: bool = True, until: Optional[float] = Non
         elif frame.type == "message":
             counts["messages"] += 1
             if answer:
-                link.message(frame.content, "text/plain")
+                link.message(frame.content, "text/plain" if link.chosen is None else frame.content_type)
         elif frame.type == "error":
             raise PeerError(f"the client sent error {frame.content[:200]!r}")
         elif frame.type == "disconnect":
@@ -87,6 +87,25 @@ def serve(link: Link, options, answer: bool = True, until: Optional[float] = Non
 def echo(link: Link, options) -> Counter:
     link = establish(link, options)
     return serve(link, options, wait_end=False)  # closes at once, as section 4.4 allows
+
+
+def refuse_transfers(link: Link, options) -> Counter:
+    """Gives up every transfer of the client, which must say `abort` too, or have said `end`."""
+    link = establish(link, options)
+    if "chunk" not in (link.chosen or ()):
+        raise PeerError("chunk was not agreed on")
+    refused = []
+
+    def why(incoming) -> str:
+        refused.append(incoming.id)
+        return "no room for this"
+
+    link.inner.refuse, link.given_up_is_fine = why, True
+    counts = serve(link, options)
+    counts["transfers refused"] = len(refused)
+    if link.inner.incoming:
+        raise PeerError(f"no answer to the abort of {sorted(link.inner.incoming)}")
+    return counts
 
 
 def burst_out(link: Link, options) -> Counter:
@@ -175,7 +194,7 @@ def wrong_key(link: Link, options) -> Counter:
 
 
 SCENARIOS = {f.__name__.replace("_", "-"): f for f in (
-    echo, burst_out, close_in_handshake, http, garbage, silent, wrong_key, refuse, drop, no_echo,
+    echo, refuse_transfers, burst_out, close_in_handshake, http, garbage, silent, wrong_key, refuse, drop, no_echo,
     shutdown, ansi, error)}
 
 

@@ -133,7 +133,7 @@ class Session:
         self.turn = not self.turn
         if self.queue and self.turn:
             return self.queue.popleft()
-        if self.waiting and self.open_count() < self.theirs["chunk"]["transfers"]:
+        if self.waiting and self.may_begin():
             transfer = self.waiting.popleft()
             self.sources.append(transfer)
             return self.begin_frame(transfer)
@@ -234,8 +234,11 @@ class Session:
             self.state.notify_all()
         return transfer
 
-    def open_count(self) -> int:
-        return sum(t.begun and not t.over for t in self.outgoing.values())
+    def may_begin(self) -> bool:
+        """Whether one more may be open, and none with a smaller id waits in the queue."""
+        count = sum(t.begun and not t.over for t in self.outgoing.values())
+        queued = any(isinstance(frame.chunk, dict) and frame.chunk.get("op") == "begin" for frame in self.queue)
+        return count < self.theirs["chunk"]["transfers"] and not queued
 
     def piece(self, transfer: Outgoing, piece: bytes, offset: Optional[int] = None,
               content_type: Optional[str] = None) -> None:
@@ -455,8 +458,10 @@ class Session:
             self.finish(transfer)
 
     def finish(self, transfer: Incoming) -> None:
-        if not transfer.data:
-            raise PeerError(f"an empty message in transfer {transfer.id}")
+        if not transfer.data:  # to be refused by whoever puts messages together
+            self.refuse_now(transfer, "an empty message")
+            self.events.append(Event("aborted", b"empty", id=transfer.id))
+            return
         del self.incoming[transfer.id]
         self.first.append(self.chunk_frame({"id": transfer.id, "op": "done"}, b"done"))
         self.events.append(Event("transfer", bytes(transfer.data), transfer.content_type, transfer.id))
@@ -523,6 +528,7 @@ class Facade:
 
     def __init__(self, session: Session):
         self.inner, self.link = session, session.link
+        self.given_up_is_fine = False
 
     def __getattr__(self, name: str):
         return getattr(self.link, name)
@@ -565,7 +571,7 @@ class Facade:
                     if event.kind == "disconnect":
                         return wire.goodbye(self.link.session, event.content.decode("utf-8"))
                     return Frame(shown[event.kind], content, self.link.session, event.content_type or wire.BINARY)
-                if event.kind in ("aborted", "refused"):
+                if event.kind in ("aborted", "refused") and not self.given_up_is_fine:
                     raise PeerError(f"transfer {event.id} {event.kind}: {event.content[:200]!r}")
             left = min(until or self.link.deadline, self.link.deadline) - time.monotonic()
             if left <= 0:

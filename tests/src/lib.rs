@@ -7,6 +7,7 @@ pub mod conformance;
 pub mod dribble;
 pub mod pairs;
 pub mod program;
+pub mod throttle;
 
 /// Runs two futures in turns, until both are done.
 pub async fn join(one: impl Future<Output = ()>, other: impl Future<Output = ()>) {

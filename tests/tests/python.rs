@@ -177,3 +177,113 @@ fn large_messages_go_both_ways_at_once() {
         ok(client(&server, "burst", Padding::None, &size).finish());
     }
 }
+
+/// Extensions with and without the one that spares the padding.
+const EXTENSIONS: [&str; 2] = ["all", "limits,ping,chunk"];
+
+/// Runs the scenario on each transport, with each of these extensions, at a server of its own.
+fn extended(scenario: &str, modes: &[&[&str]], extensions: &[&str]) {
+    if !is_there() {
+        return;
+    }
+    thread::scope(|scope| {
+        for transport in Transport::ALL {
+            scope.spawn(move || {
+                for mode in modes {
+                    for extensions in extensions {
+                        let server = Server::start(transport, mode);
+                        let options = ["--extensions", extensions, "--ping-interval", "0.1"];
+                        ok(client(&server, scenario, Padding::Full, &options).finish());
+                        server.stop();
+                    }
+                }
+            });
+        }
+    });
+}
+
+/// Servers that send back, and that pass on.
+const BOTH: &[&[&str]] = &[&["--echo"], &[]];
+
+#[test]
+fn extensions_change_nothing_for_the_application() {
+    const SUBSETS: [&str; 4] = ["none", "coalesce", "limits,ping", "all"];
+    for scenario in ["burst", "sizes", "goodbye"] {
+        extended(scenario, &[&[]], &SUBSETS);
+    }
+    extended("heartbeat", &[&[]], &["all"]);
+}
+
+#[test]
+fn messages_in_pieces_come_back_whole() {
+    extended("chunks", BOTH, &EXTENSIONS);
+}
+
+#[test]
+fn messages_of_unknown_size_come_back_whole() {
+    extended("unknown-size", BOTH, &EXTENSIONS);
+}
+
+#[test]
+fn what_is_given_up_disturbs_nothing() {
+    extended("transfer-abort", BOTH, &EXTENSIONS);
+}
+
+#[test]
+fn bad_chunks_end_the_connection_or_the_transfer() {
+    extended("bad-chunks", BOTH, &EXTENSIONS);
+}
+
+#[test]
+fn chunks_that_were_not_agreed_on_end_the_connection() {
+    extended("chunk-unasked", BOTH, &["none", "limits,coalesce,ping"]);
+}
+
+#[test]
+fn a_bad_choice_ends_the_handshake() {
+    extended("bad-choice", &[&[]], &["all"]);
+}
+
+#[test]
+fn what_a_slow_sender_sent_is_given_back() {
+    extended("slow-sender", BOTH, &EXTENSIONS);
+}
+
+#[test]
+fn a_client_that_takes_little_is_not_sent_more() {
+    // The smallest pieces, fewer transfers than there are messages, and short messages only.
+    const LITTLE: &str = r#"{"limits": {"content": 8191},
+        "chunk": {"size": 1024, "window": 4096, "transfers": 2}}"#;
+    if !is_there() {
+        return;
+    }
+    for transport in Transport::ALL {
+        for (mode, extensions) in BOTH.iter().zip(EXTENSIONS) {
+            let server = Server::start(transport, mode);
+            let options = ["--extensions", extensions, "--parameters", LITTLE];
+            ok(client(&server, "chunks", Padding::None, &options).finish());
+            server.stop();
+        }
+    }
+}
+
+#[test]
+fn files_keep_their_names() {
+    extended("named", &[&[]], &EXTENSIONS);
+}
+
+#[test]
+fn the_old_and_the_new_talk_to_each_other() {
+    if !is_there() {
+        return;
+    }
+    everywhere(|transport, padding| {
+        for extensions in EXTENSIONS {
+            let server = Server::start(transport, &[]);
+            let options = ["--extensions", extensions];
+            let said = ok(client(&server, "old-and-new", padding, &options).finish());
+            assert!(said.contains("11534336"), "{said}");
+            server.stop();
+        }
+    });
+}

@@ -6,6 +6,9 @@ use chat_tests::program::peer::{Padding, PeerServer, is_there};
 use chat_tests::program::terminal::Terminal;
 use chat_tests::program::{Finished, Transport, lines};
 
+/// Every extension that there is.
+const EXTENSIONS: [&str; 4] = ["limits", "coalesce", "ping", "chunk"];
+
 /// Does something with each transport and each padding, at the same time.
 fn everywhere(check: impl Fn(Transport, Padding) + Sync) {
     if !is_there() {
@@ -183,4 +186,106 @@ fn a_terminal_is_not_steered_by_a_server() {
             server.ok();
         }
     });
+}
+
+/// Sends lines of these lengths to an echo that has these extensions.
+fn extended(transport: Transport, sizes: &[usize], extensions: &str, more: &[&str]) {
+    let letter = |number: usize| char::from(b'a' + u8::try_from(number % 26).expect("a letter"));
+    let text: String = (sizes.iter().enumerate())
+        .map(|(number, size)| letter(number).to_string().repeat(*size) + "\n")
+        .collect();
+    let scenario = [&["echo", "--extensions", extensions], more].concat();
+    let options = ["--wait", "30s", "--heartbeat", "100ms"];
+    let (sent, said) = send(transport, Padding::Full, &scenario, &options, &text);
+    let sent = sent.expect(0);
+    // Those in pieces may be overtaken.
+    let (back, text) = (sent.text(), text);
+    let sorted = |text: &str| {
+        let mut lines: Vec<_> = text.lines().map(str::to_owned).collect();
+        lines.sort();
+        lines
+    };
+    assert!(sorted(&back) == sorted(&text), "{sent}");
+    let mut wanted = vec![
+        format!("{} messages", sizes.len()),
+        "1 disconnects 'Client disconnecting'".to_owned(),
+    ];
+    // Whoever is offered nothing may as well be an old peer.
+    if extensions != "none" {
+        wanted.push(format!("1 clients with {extensions}"));
+    }
+    for wanted in wanted {
+        assert!(said.contains(&wanted), "no {wanted:?}: {said}");
+    }
+}
+
+#[test]
+fn what_a_server_does_not_take_is_given_up() {
+    if !is_there() {
+        return;
+    }
+    let text = format!("short\n{}\n", "x".repeat(2_000_000));
+    for transport in Transport::ALL {
+        for extensions in ["limits,coalesce,ping,chunk", "chunk"] {
+            let scenario = ["refuse-transfers", "--extensions", extensions];
+            let (failed, said) = send(transport, Padding::Full, &scenario, &[], &text);
+            let failed = failed.fails(74, &["no room for this"]);
+            assert_eq!(failed.text(), "short\n");
+            assert!(said.contains("1 transfers refused"), "{said}");
+        }
+    }
+}
+
+#[test]
+fn long_lines_go_in_pieces() {
+    const SIZES: [usize; 9] = [
+        1, 8191, 8192, 8193, 65_536, 65_537, 262_145, 1_048_576, 2_097_152,
+    ];
+    if !is_there() {
+        return;
+    }
+    for transport in Transport::ALL {
+        for extensions in ["limits,coalesce,ping,chunk", "limits,ping,chunk"] {
+            extended(transport, &SIZES, extensions, &[]);
+        }
+    }
+}
+
+#[test]
+fn a_server_that_takes_little_is_not_asked_for_more() {
+    // More transfers than may be open, in the smallest pieces, and no message of more than 5,000.
+    const LITTLE: &str = r#"{"limits": {"content": 5000},
+        "chunk": {"size": 1024, "window": 4096, "transfers": 2, "message": 300000}}"#;
+    const SIZES: [usize; 10] = [
+        1, 4999, 5000, 5001, 8192, 8193, 20_000, 20_001, 100_000, 300_000,
+    ];
+    if !is_there() {
+        return;
+    }
+    for transport in Transport::ALL {
+        for extensions in ["limits,coalesce,ping,chunk", "limits,chunk"] {
+            extended(transport, &SIZES, extensions, &["--parameters", LITTLE]);
+        }
+    }
+}
+
+#[test]
+fn every_subset_of_the_extensions_will_do() {
+    const SIZES: [usize; 6] = [1, 100, 8192, 8193, 300_000, 2_097_152];
+    if !is_there() {
+        return;
+    }
+    for subset in 0..1_usize << EXTENSIONS.len() {
+        let chosen: Vec<_> = (EXTENSIONS.iter().enumerate())
+            .filter(|(place, _)| subset & 1 << place != 0)
+            .map(|(_, name)| *name)
+            .collect();
+        let chosen = if subset == 0 {
+            "none".to_owned()
+        } else {
+            chosen.join(",")
+        };
+        let transport = Transport::ALL[subset.count_ones() as usize % 2];
+        extended(transport, &SIZES, &chosen, &[]);
+    }
 }

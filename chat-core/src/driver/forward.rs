@@ -15,9 +15,11 @@ use crate::{Message, OpenError, Transfer, TransferError};
 
 /// The source goes on while one receiver is no further behind than this, in bytes.
 const PACE: u64 = 256 * 1024;
-/// A receiver that is further behind than this loses its copy, in bytes. Contents are in memory
-/// once, however many are behind.
+/// A receiver that is further behind than this, in all transfers together, loses its copy, in
+/// bytes. Contents are in memory once, however many are behind.
 const LAG: u64 = 32 * 1024 * 1024;
+/// How much is put together at a time for sessions that take nothing in pieces, in bytes.
+const COLLECTED: usize = 96 * 1024 * 1024;
 
 /// What a receiver that is too slow is told.
 const TOO_SLOW: &str = "it arrives faster than you read it";
@@ -30,9 +32,10 @@ impl<D> Server<D> {
     /// copies may still be under way.
     ///
     /// The source is slowed to the pace of the fastest receiver. One that falls more than 32 MiB
-    /// behind loses its copy and is told; the others do not notice. To a session that takes no
-    /// messages in pieces it goes as one frame if it fits; otherwise that session gets a text message
-    /// that says what it missed.
+    /// behind, in all messages together, loses its copy and is told; the others do not notice. To a
+    /// session that takes no messages in pieces it goes as one frame if it fits; otherwise that
+    /// session gets a text message that says what it missed. No more than 96 MiB are put together
+    /// for such sessions at a time.
     ///
     /// Cancel safety: dropping the future gives up the message and every copy of it.
     pub async fn forward(&self, origin: Uuid, incoming: Incoming) -> Result<(), TransferError> {
@@ -41,6 +44,7 @@ impl<D> Server<D> {
             streams: Vec::new(),
             plain: Vec::new(),
             content: BytesMut::new(),
+            server: self.clone(),
             changed: Arc::new(Event::new()),
         };
         for session in self.sessions() {
@@ -64,6 +68,7 @@ struct Copies<D> {
     plain: Vec<Session<D>>,
     /// For these, what has arrived.
     content: BytesMut,
+    server: Server<D>,
     /// Notified when one of the streams has moved.
     changed: Arc<Event>,
 }
@@ -101,22 +106,12 @@ impl<D> Copies<D> {
                 return Ok(());
             };
             let piece = piece?;
-            let len = self.content.len() + piece.len();
-            self.plain.retain(|session| {
-                let fits = len as u64 <= session.max_message();
-                if !fits {
-                    tell_missed(session, transfer);
-                }
-                fits
-            });
-            if self.plain.is_empty() {
-                self.content = BytesMut::new();
-            } else {
-                self.content.extend_from_slice(&piece);
+            if !self.plain.is_empty() {
+                self.collect(&piece, transfer);
             }
             let mut index = 0;
             while let Some(stream) = self.streams.get_mut(index) {
-                if lag(stream) > LAG {
+                if stream.outlet().session_lag() > LAG {
                     self.streams.swap_remove(index).cancel(TOO_SLOW);
                 } else if stream.push(piece.clone()).is_err() {
                     self.streams.swap_remove(index);
@@ -125,6 +120,26 @@ impl<D> Copies<D> {
                 }
             }
             self.keep_pace().await;
+        }
+    }
+
+    /// Adds a piece for those who get it all at once, and tells those who do not any more.
+    fn collect(&mut self, piece: &[u8], transfer: &Transfer) {
+        let len = self.content.len() + piece.len();
+        let room = self.server.collect(piece.len(), COLLECTED);
+        self.plain.retain(|session| {
+            let fits = room && len as u64 <= session.max_message();
+            if !fits {
+                tell_missed(session, transfer);
+            }
+            fits
+        });
+        if room {
+            self.content.extend_from_slice(piece);
+        }
+        if self.plain.is_empty() {
+            self.server.collected(self.content.len());
+            self.content = BytesMut::new();
         }
     }
 
@@ -159,6 +174,7 @@ impl<D> Copies<D> {
         if self.content.is_empty() {
             return;
         }
+        self.server.collected(self.content.len());
         let content = std::mem::take(&mut self.content).freeze();
         let message = Message::new(transfer.content_type().clone(), content);
         for session in self.plain.drain(..) {
@@ -170,6 +186,12 @@ impl<D> Copies<D> {
         for stream in self.streams.drain(..) {
             stream.cancel(reason);
         }
+    }
+}
+
+impl<D> Drop for Copies<D> {
+    fn drop(&mut self) {
+        self.server.collected(self.content.len());
     }
 }
 

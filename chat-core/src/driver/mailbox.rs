@@ -1,6 +1,7 @@
 //! What the users of a connection tell the task that drives it.
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Waker};
 
@@ -16,6 +17,8 @@ use crate::{
 /// queue says so.
 pub(super) struct Mailbox {
     inner: Mutex<Inner>,
+    /// Bytes of streams that wait for the connection.
+    streaming: AtomicUsize,
     /// Notified when there may be room, when messages have been sent, and at the end.
     changed: Event,
     /// The most that `Inner::bytes` may be, unless the queue holds a single message.
@@ -100,6 +103,7 @@ impl Mailbox {
                 heard: now,
                 task: None,
             }),
+            streaming: AtomicUsize::new(0),
             changed: Event::new(),
             limit,
             config,
@@ -172,6 +176,19 @@ impl Mailbox {
     /// The largest stream that is taken, in bytes, if any is.
     pub(super) fn max_stream(&self) -> Option<u64> {
         self.lock().peer?.stream
+    }
+
+    /// Bytes of streams that wait for the connection.
+    pub(super) fn streaming(&self) -> u64 {
+        self.streaming.load(Ordering::Relaxed) as u64
+    }
+
+    pub(super) fn add_streaming(&self, bytes: usize) {
+        self.streaming.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    pub(super) fn sub_streaming(&self, bytes: usize) {
+        self.streaming.fetch_sub(bytes, Ordering::Relaxed);
     }
 
     /// Has the task look at what has changed.

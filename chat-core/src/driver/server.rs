@@ -29,6 +29,8 @@ struct Inner<D> {
     sessions: RwLock<BTreeMap<Uuid, Session<D>>>,
     listeners: AtomicUsize,
     refusing: AtomicUsize,
+    /// Bytes of messages that are being put together.
+    collecting: AtomicUsize,
     counters: Counters,
     stopping: AtomicBool,
     stopped: AtomicBool,
@@ -78,6 +80,7 @@ impl<D> Server<D> {
             sessions: RwLock::default(),
             listeners: AtomicUsize::new(0),
             refusing: AtomicUsize::new(0),
+            collecting: AtomicUsize::new(0),
             counters: Counters::default(),
             stopping: AtomicBool::new(false),
             stopped: AtomicBool::new(false),
@@ -187,6 +190,21 @@ impl<D> Server<D> {
             session.close(SHUTTING_DOWN);
         }
         true
+    }
+
+    /// Whether so many bytes more of messages may be put together, below `max`.
+    pub(super) fn collect(&self, bytes: usize, max: usize) -> bool {
+        let before = self.0.collecting.fetch_add(bytes, Ordering::Relaxed);
+        let fits = before + bytes <= max;
+        if !fits {
+            self.collected(bytes);
+        }
+        fits
+    }
+
+    /// They are put together, or dropped.
+    pub(super) fn collected(&self, bytes: usize) {
+        self.0.collecting.fetch_sub(bytes, Ordering::Relaxed);
     }
 
     pub(super) fn count_slow(&self) {

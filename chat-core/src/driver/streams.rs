@@ -102,6 +102,7 @@ impl SendStream {
         }
         if !bytes.is_empty() {
             out.written = size;
+            self.outlet.mailbox.add_streaming(bytes.len());
             out.queued += bytes.len();
             out.queue.push_back(bytes);
             drop(out);
@@ -247,9 +248,15 @@ impl Outlet {
         let mut out = self.lock();
         out.end.get_or_insert(end);
         out.queue = VecDeque::new();
+        self.mailbox.sub_streaming(out.queued);
         out.queued = 0;
         drop(out);
         self.changed.notify(usize::MAX);
+    }
+
+    /// How many bytes wait for the connection, in all its streams.
+    pub(super) fn session_lag(&self) -> u64 {
+        self.mailbox.streaming()
     }
 }
 
@@ -535,6 +542,7 @@ impl Sending {
                 break;
             };
             out.queued -= piece.len();
+            outlet.mailbox.sub_streaming(piece.len());
             drop(out);
             // Signing takes its time: not under the lock. What fails is told at the end.
             let _ = connection.write(now, id, piece);
