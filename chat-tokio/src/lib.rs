@@ -28,6 +28,24 @@
 //!     Ok(())
 //! }
 //! ```
+//!
+//! [`SendStream::copy_from`] takes the readers of `futures-io`. Those of tokio become such by
+//! `compat` of the crate `tokio-util`:
+//!
+//! ```no_run
+//! use chat_tokio::{Client, Transfer};
+//! use tokio_util::compat::TokioAsyncReadCompatExt;
+//!
+//! async fn send_file(client: &Client) -> Result<(), Box<dyn std::error::Error>> {
+//!     let file = tokio::fs::File::open("cat.png").await?;
+//!     let size = file.metadata().await?.len();
+//!     let transfer = Transfer::new("image/png").total(size).name("cat.png");
+//!     let mut stream = client.send_stream(transfer)?;
+//!     stream.copy_from(file.compat()).await?;
+//!     stream.finish().await?;
+//!     Ok(())
+//! }
+//! ```
 
 mod runtime;
 

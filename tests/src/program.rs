@@ -1,6 +1,7 @@
 //! Programs under test: found, started, bounded and ended.
 
 mod capture;
+pub mod files;
 pub mod peer;
 mod server;
 pub mod terminal;
@@ -192,6 +193,12 @@ impl Program {
     /// What is on standard error so far.
     pub fn error_output(&self) -> String {
         text_of(&self.stderr.now())
+    }
+
+    /// Whether it has not ended.
+    pub fn is_running(&mut self) -> bool {
+        let state = self.child.try_wait().expect("the program is ours");
+        state.is_none()
     }
 
     /// Its process id.
