@@ -192,9 +192,7 @@ impl World {
                 } else {
                     self.announced(from, of)
                 };
-                // After its end a place is not free yet, which is another matter: see found.rs.
-                let over = |id| own && self.sent[from as usize].streams[&id].finished;
-                if let Some(id) = id.filter(|id| !over(*id)) {
+                if let Some(id) = id {
                     self.pair.end(role).connection.cancel(now, id, "cancelled");
                     if let Some(stream) = self.sent[from as usize].streams.get_mut(&id) {
                         stream.cancelled = true;

@@ -9,20 +9,36 @@ pub mod pairs;
 pub mod program;
 pub mod throttle;
 
-/// Runs two futures in turns, until both are done.
-pub async fn join(one: impl Future<Output = ()>, other: impl Future<Output = ()>) {
+/// Bytes that show where they belong.
+pub fn pattern(len: usize) -> Vec<u8> {
+    let byte = |i: usize| (i * 31 + (i >> 8) * 7).to_le_bytes()[0];
+    (0..len).map(byte).collect()
+}
+
+/// Awaits two futures at the same time.
+pub async fn join<T, U>(one: impl Future<Output = T>, other: impl Future<Output = U>) -> (T, U) {
     let (mut one, mut other) = (pin!(one), pin!(other));
-    let mut done = [false; 2];
+    let (mut first, mut second) = (None, None);
     std::future::poll_fn(|cx| {
-        done[0] = done[0] || one.as_mut().poll(cx).is_ready();
-        done[1] = done[1] || other.as_mut().poll(cx).is_ready();
-        if done == [true; 2] {
-            Poll::Ready(())
-        } else {
-            Poll::Pending
+        if first.is_none()
+            && let Poll::Ready(done) = one.as_mut().poll(cx)
+        {
+            first = Some(done);
+        }
+        if second.is_none()
+            && let Poll::Ready(done) = other.as_mut().poll(cx)
+        {
+            second = Some(done);
+        }
+        match (first.take(), second.take()) {
+            (Some(first), Some(second)) => Poll::Ready((first, second)),
+            part => {
+                (first, second) = part;
+                Poll::Pending
+            }
         }
     })
-    .await;
+    .await
 }
 
 /// The examples of the README run as tests.

@@ -34,7 +34,8 @@ fn trickle(mut from: TcpStream, mut to: TcpStream, bytes_per_second: usize) -> i
         }
         to.write_all(&buffer[..read])?;
         // What was not used is lost, as on a line.
-        ticks = (ticks + 1).max((start.elapsed().as_millis() / TICK.as_millis()) as u32);
+        let now = start.elapsed().as_millis() / TICK.as_millis();
+        ticks = (ticks + 1).max(u32::try_from(now).unwrap_or(u32::MAX));
         thread::sleep((TICK * ticks).saturating_sub(start.elapsed()));
     }
 }

@@ -150,7 +150,8 @@ fn whoever_sends_a_file_stores_what_others_send_meanwhile_but_not_its_own() {
     pipe(&tap);
     let dir = server.path("Bob");
     let sender = server.client(&["--send", text(&tap), "--save-dir", text(&dir)]);
-    let writer = feed(&tap, b"from Bob");
+    let content = noise(100_000, 1);
+    let writer = feed(&tap, &content);
     inbox.part();
     send(&server, &[&file(&server, "other", "from Cat")]);
     sender.log(&format!("saved {} (8 bytes)", text(&dir.join("other"))));
@@ -158,7 +159,7 @@ fn whoever_sends_a_file_stores_what_others_send_meanwhile_but_not_its_own() {
     let sent = sender.wait().expect(0);
     notes(&sent, &["saved "]);
     assert_eq!(names(&dir), ["other"]);
-    assert_eq!(inbox.saved("tap"), b"from Bob");
+    assert!(inbox.saved("tap") == content);
     assert_eq!(inbox.saved("other"), b"from Cat");
 }
 
@@ -326,7 +327,7 @@ fn a_server_that_ends_leaves_no_file_that_is_not_whole() {
         let dir = inbox.dir().to_owned();
         inbox.wait().expect(code);
         assert!(!dir.join("tap").exists());
-        sender.wait().fails(code, &["tap was not sent"]);
+        sender.wait().fails(code, &[]);
         drop(writer);
     }
 }

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use chat_tests::pattern;
 use chat_tests::throttle::slow_line;
 use chat_tokio::{
     Client, ClientBuilder, ClientEvent, Config, Endpoint, Incoming, Message, Receive, Relay,
@@ -27,15 +28,11 @@ async fn connect(address: SocketAddr) -> Client {
     client.await.expect("it connects")
 }
 
-fn content() -> Vec<u8> {
-    (0..LEN).map(|i| (i * 31 + (i >> 8) * 7) as u8).collect()
-}
-
 /// Sends a file, and a message now and then; says how many.
 async fn send(client: Client, name: &'static str) -> u32 {
     let transfer = Transfer::new("image/png").total(LEN as u64).name(name);
     let mut stream = client.send_stream(transfer).expect("it is taken");
-    let content = content();
+    let content = pattern(LEN);
     let sending = async {
         stream.copy_from(&content[..]).await.expect("it is copied");
         stream.finish().await.expect("it arrives");
@@ -72,7 +69,7 @@ async fn receive(client: Client, name: &'static str) -> u32 {
                 other => panic!("the connection was to last: {other:?}"),
             },
             content = async { file.as_mut().expect("it came").await }, if file.is_some() => {
-                assert!(content == self::content());
+                assert!(content == pattern(LEN));
                 return messages;
             }
         }

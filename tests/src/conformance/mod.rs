@@ -225,7 +225,8 @@ macro_rules! conformance {
                     a_relay_forwards_while_it_arrives, a_slow_receiver_loses_its_own_copy,
                     old_clients_get_one_frame_or_a_notice, limits_are_known_before_sending,
                     streaming_can_be_dropped, a_handler_can_wait_for_its_stream,
-                    stopping_ends_streams;
+                    stopping_ends_streams, a_busy_client_is_not_gone,
+                    a_handler_that_fails_on_a_stream_ends_its_session;
                 sockets: several_endpoints_at_once, a_port_in_use_is_an_error,
                     a_name_is_resolved, nothing_listens_after_a_failed_bind,
                     a_foreign_lock_file_is_left_alone;

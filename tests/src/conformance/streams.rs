@@ -11,11 +11,7 @@ use chat_core::{
 
 use super::cancel::{let_others_run, once};
 use super::{Adapter, World, end, message};
-
-/// Bytes that show where they belong.
-fn pattern(len: usize) -> Vec<u8> {
-    (0..len).map(|i| (i * 31 + (i >> 8) * 7) as u8).collect()
-}
+use crate::{join, pattern};
 
 fn named(len: usize) -> Transfer {
     Transfer::new("image/png").total(len as u64).name("cat.png")
@@ -103,38 +99,12 @@ pub async fn streams_arrive_whole<A: Adapter>(world: World<A>) {
                 assert_eq!(stream.written(), len as u64);
                 stream.finish().await
             };
-            let (finished, received) = both(finished, received).await;
+            let (finished, received) = join(finished, received).await;
             assert_eq!(finished, Ok(()));
             assert!(received == (content.clone(), Ok(())), "{len} bytes");
         }
     }
     server.stop().await;
-}
-
-/// Awaits two futures at the same time.
-async fn both<T, U>(one: impl Future<Output = T>, two: impl Future<Output = U>) -> (T, U) {
-    let (mut one, mut two) = (Box::pin(one), Box::pin(two));
-    let (mut first, mut second) = (None, None);
-    std::future::poll_fn(|cx| {
-        use std::task::Poll;
-
-        if first.is_none()
-            && let Poll::Ready(done) = one.as_mut().poll(cx)
-        {
-            first = Some(done);
-        }
-        if second.is_none()
-            && let Poll::Ready(done) = two.as_mut().poll(cx)
-        {
-            second = Some(done);
-        }
-        if first.is_some() && second.is_some() {
-            return Poll::Ready(());
-        }
-        Poll::Pending
-    })
-    .await;
-    (first.expect("it is done"), second.expect("it is done"))
 }
 
 /// Messages larger than any frame go out in chunks, and are put together again.
@@ -250,7 +220,7 @@ pub async fn an_unread_stream_waits_alone<A: Adapter>(world: World<A>) {
     assert_eq!(message(&other).await.as_text(), Some("meanwhile"));
     assert_eq!(message(&client).await.as_text(), Some("meanwhile"));
 
-    let (sent, received) = both(sent, all(coming)).await;
+    let (sent, received) = join(sent, all(coming)).await;
     assert_eq!(sent, Ok(()));
     assert!(received == (content.clone(), Ok(())));
     server.stop().await;
@@ -305,7 +275,7 @@ pub async fn a_slow_receiver_loses_its_own_copy<A: Adapter>(world: World<A>) {
         stream.copy_from(&content[..]).await.unwrap();
         stream.finish().await
     };
-    let (sent, received) = both(sent, all(coming)).await;
+    let (sent, received) = join(sent, all(coming)).await;
     assert_eq!(sent, Ok(()));
     assert!(received == (content.clone(), Ok(())));
 
@@ -457,7 +427,7 @@ pub async fn stopping_ends_streams<A: Adapter>(world: World<A>) {
         assert!(once(whole.finish()).await.is_none());
         server.stop().await;
     };
-    let ((), received) = both(sent, all(coming)).await;
+    let ((), received) = join(sent, all(coming)).await;
     assert_eq!((received.0.len(), &received.1), (content.len(), &Ok(())));
     assert!(received == (content.clone(), Ok(())));
     assert!(all(unfinished).await.1.is_err());
@@ -465,4 +435,67 @@ pub async fn stopping_ends_streams<A: Adapter>(world: World<A>) {
     assert!(write_until_it_fails(part).await == TransferError::Closed);
     let late = client.send_stream(named(1)).unwrap_err();
     assert!(matches!(late, OpenError::Closed), "{late}");
+}
+
+/// Fails on every stream, one way or another.
+struct Fails;
+
+impl Handler for Fails {
+    type Data = ();
+
+    async fn message(&self, session: &Session, message: Message) -> Result<(), HandlerError> {
+        session.send(message)?;
+        Ok(())
+    }
+
+    fn streams(&self) -> bool {
+        true
+    }
+
+    async fn incoming(&self, _: Session, incoming: Incoming) -> Result<(), HandlerError> {
+        match incoming.transfer().file_name() {
+            Some("panic") => panic!("as the test wants it"),
+            _ => Err("as the test wants it".into()),
+        }
+    }
+}
+
+/// A handler that fails on a stream, or panics, ends its session and no other.
+pub async fn a_handler_that_fails_on_a_stream_ends_its_session<A: Adapter>(world: World<A>) {
+    let server = world.serve(Fails).await;
+    let other = world.connect(&server).await;
+    for name in ["error", "panic"] {
+        let client = world.connect(&server).await;
+        let stream = client.send_stream(named(50_000_000).name(name)).unwrap();
+        write_until_it_fails(stream).await;
+        assert!(end(&client).await.to_string().contains("Internal error"));
+        other.send(Message::text(name)).await.unwrap();
+        assert_eq!(message(&other).await.as_text(), Some(name));
+    }
+    server.stop().await;
+}
+
+/// A client whose application takes nothing for a while says that it lives: it is not gone.
+pub async fn a_busy_client_is_not_gone<A: Adapter>(world: World<A>) {
+    const COUNT: usize = 300;
+    let patience = Duration::from_secs(3);
+    let config = Config::default()
+        .heartbeat(Some(Duration::from_millis(200)))
+        .ping_timeout(Some(patience))
+        .idle_timeout(Some(patience));
+    let server = world.server(Relay).config(config).bind().await.unwrap();
+    let endpoint = server.endpoints()[0].clone();
+    let client = world.client().max_inbox(1).connect(endpoint).await.unwrap();
+    let session = world.session(&server).await;
+    // More than the client takes without its application.
+    for _ in 0..COUNT {
+        session.send(Message::binary(vec![1; 8_000])).unwrap();
+    }
+    world.pause(patience + Duration::from_secs(1)).await;
+    for _ in 0..COUNT {
+        message(&client).await;
+    }
+    client.send(Message::text("still here")).await.unwrap();
+    assert_eq!(message(&client).await.as_text(), Some("still here"));
+    server.stop().await;
 }
