@@ -17,26 +17,23 @@ pub(crate) async fn run(
     mut arrivals: Arrivals,
     mut signals: Signals,
 ) -> Result<(), Failure> {
-    let sending = async {
+    let mut sending = Box::pin(async {
         for upload in uploads {
             let bar = bar(&upload);
             upload.send(&client, bar).await?;
         }
         Ok::<(), String>(())
-    };
-    let mut sending = Box::pin(sending);
-    let mut sent = None;
+    });
+    let mut sent = false;
     let mut failed = None;
     let done = loop {
-        if let Some(Ok(())) = &sent
-            && arrivals.is_idle()
-        {
+        if sent && arrivals.is_idle() {
             break Ok(());
         }
         tokio::select! {
             () = signals.next() => break Err(Failure::interrupted()),
-            outcome = &mut sending, if sent.is_none() => match outcome {
-                Ok(()) => sent = Some(Ok::<(), String>(())),
+            outcome = &mut sending, if !sent => match outcome {
+                Ok(()) => sent = true,
                 // Why, the end of the connection may say better.
                 Err(error) => break Err(match client.closed() {
                     Some(reason) => Failure::closed(&reason).after(&error),
@@ -48,8 +45,7 @@ pub(crate) async fn run(
             },
             event = client.recv() => match event {
                 Some(ClientEvent::Incoming(incoming)) => {
-                    let wanted = arrivals.saves() && incoming.transfer().file_name().is_some();
-                    if wanted {
+                    if arrivals.saves() && incoming.transfer().file_name().is_some() {
                         arrivals.accept(incoming);
                     }
                 }
