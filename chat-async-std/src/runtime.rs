@@ -111,6 +111,11 @@ impl Sleep for Alarm {
             // async-std's timer cannot be set again.
             self.sleep = Box::pin(task::sleep(deadline - self.clock.now()));
         }
-        self.sleep.as_mut().poll(cx)
+        let fired = self.sleep.as_mut().poll(cx);
+        if fired.is_ready() {
+            // Nor asked again.
+            self.deadline = None;
+        }
+        fired
     }
 }

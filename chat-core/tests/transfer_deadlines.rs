@@ -28,10 +28,10 @@ fn a_close_waits_for_messages_and_gives_up_streams() {
         let stream = open(&mut pair, from, Transfer::new(IMAGE));
         write(&mut pair, from, stream, 1_000);
         pair.settle();
-        assert_eq!(pair.send(from, image(1 << 20)), Ok(()));
-        assert_eq!(pair.send(from, image(2 << 20)), Ok(()));
         let finished = open(&mut pair, from, Transfer::new(IMAGE));
         write(&mut pair, from, finished, 5_000);
+        assert_eq!(pair.send(from, image(1 << 20)), Ok(()));
+        assert_eq!(pair.send(from, image(2 << 20)), Ok(()));
         assert_eq!(pair.end(from).connection.finish(START, finished), Ok(()));
         pair.close(from, "enough");
         assert!(!pair.end(from).connection.is_write_finished());

@@ -110,6 +110,11 @@ impl Sleep for Alarm {
         if self.deadline.replace(deadline) != Some(deadline) {
             self.timer.set_at(self.clock.at(deadline));
         }
-        Pin::new(&mut self.timer).poll(cx).map(|_| ())
+        let fired = Pin::new(&mut self.timer).poll(cx);
+        if fired.is_ready() {
+            // It fires once for each time that it is set.
+            self.deadline = None;
+        }
+        fired.map(|_| ())
     }
 }

@@ -212,6 +212,16 @@ impl Connection {
         })
     }
 
+    /// Whether the next read is an error.
+    #[cfg(feature = "driver")]
+    pub(crate) fn is_failed(&self, id: TransferId) -> bool {
+        let index = self.incoming.position(id.0);
+        index.is_none_or(|index| {
+            let it = &self.incoming.transfers[index];
+            matches!(it.body, Body::Failed(_))
+        })
+    }
+
     /// A `chunk` frame of an established session.
     pub(super) fn handle_chunk(&mut self, now: Instant, frame: Frame) {
         if !self.config.chunks || self.peer.chunk.is_none() {
@@ -429,7 +439,7 @@ impl Connection {
         };
         let it = &mut self.incoming.transfers[index];
         it.body = Body::None;
-        if !it.answered {
+        if !it.answered && it.answer.is_none() {
             it.answer = Some(Answer::Abort(reason.into()));
         }
         self.incoming.due = true;

@@ -252,6 +252,14 @@ impl Connection {
         self.config.chunk_threshold.min(frame) as usize
     }
 
+    /// How long closing may take with so many bytes more than are queued here.
+    #[cfg(feature = "driver")]
+    pub(crate) fn time_to_close(&self, more: usize) -> core::time::Duration {
+        let queued = self.outbox_bytes().saturating_add(more);
+        let time = self.config.at_min_rate(queued);
+        time.saturating_add(self.config.close_timeout)
+    }
+
     /// The largest stream that the peer takes, if it takes any.
     #[cfg(feature = "driver")]
     pub(crate) fn max_stream(&self) -> Option<u64> {

@@ -69,10 +69,11 @@ enum Stage {
 }
 
 impl Sending {
-    /// Whether it waits for the peer.
-    fn is_blocked(&self) -> bool {
+    /// Whether it waits for the peer. `stuck`: no place will become free by itself.
+    fn is_blocked(&self, stuck: bool) -> bool {
         match self.stage {
-            Stage::Waiting | Stage::Ending | Stage::Abandoned => false,
+            Stage::Waiting => stuck,
+            Stage::Ending | Stage::Abandoned => false,
             Stage::Begun => self.held > 0 && self.credit < MIN_COST,
             Stage::Ended => true,
         }
@@ -231,11 +232,12 @@ impl Connection {
         Ok(TransferId(id))
     }
 
-    /// How many bytes [`write`](Self::write) takes at least; 0 also for a transfer that is over.
+    /// How many bytes [`write`](Self::write) takes at least; 0 also for a transfer that is over, and
+    /// for one that waits because the peer takes no more at a time.
     pub fn writable(&self, id: TransferId) -> usize {
         let transfers = self.outgoing.transfers.iter();
         transfers
-            .filter(|it| it.id == id.0 && !it.finished)
+            .filter(|it| it.id == id.0 && !it.finished && it.stage == Stage::Begun)
             .map(|it| STREAM_BUFFER.saturating_sub(it.held))
             .sum()
     }
@@ -249,7 +251,7 @@ impl Connection {
         if it.finished {
             return Err(WriteError::Closed);
         }
-        if it.held >= STREAM_BUFFER {
+        if it.held >= STREAM_BUFFER || it.stage != Stage::Begun {
             return Err(WriteError::Full);
         }
         let size = it.offset + (it.held + bytes.len()) as u64;
@@ -305,7 +307,8 @@ impl Connection {
         now: Instant,
         message: Message,
     ) -> Result<(), SendError> {
-        let held = self.outgoing.held;
+        let messages = self.outgoing.transfers.iter().filter(|it| it.whole);
+        let held: usize = messages.map(|it| it.held).sum();
         if held > 0 && held + message.content().len() > self.config.max_outbox {
             return Err(SendError::Full(message));
         }
@@ -526,13 +529,15 @@ impl Connection {
             .config
             .at_min_rate(usize::try_from(away).unwrap_or(usize::MAX));
         let timeout = timeout.saturating_add(away);
+        let mut places = self.outgoing.transfers.iter();
+        let stuck = places.all(|it| matches!(it.stage, Stage::Waiting | Stage::Abandoned));
         // A peer may have to wait for the end of an older one before it has room for the next.
         let mut older = Instant::EPOCH;
         let transfers = self.outgoing.transfers.iter().enumerate();
         let blocked = transfers.filter_map(|(index, it)| {
             older = older.max(it.moved);
             let due = older.checked_add(timeout)?;
-            it.is_blocked().then_some((index, due))
+            it.is_blocked(stuck).then_some((index, due))
         });
         blocked.min_by_key(|(_, due)| *due)
     }

@@ -5,13 +5,13 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::Poll;
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use event_listener::{Event, EventListener};
 use uuid::Uuid;
 
 use super::streams::{Incoming, SendStream};
 use super::{Server, Session};
-use crate::{Message, OpenError, Transfer, TransferError};
+use crate::{Config, Message, OpenError, Transfer, TransferError};
 
 /// The source goes on while one receiver is no further behind than this, in bytes.
 const PACE: u64 = 256 * 1024;
@@ -25,6 +25,7 @@ const COLLECTED: usize = 96 * 1024 * 1024;
 const TOO_SLOW: &str = "it arrives faster than you read it";
 /// What the sender is told when there is nobody to send it to.
 const NOBODY: &str = "nobody is there to take it";
+const BAD_TYPE: &str = "its content type is empty or too long";
 
 impl<D> Server<D> {
     /// Forwards a message to every established session, and to `origin` only if it has no name,
@@ -39,7 +40,19 @@ impl<D> Server<D> {
     ///
     /// Cancel safety: dropping the future gives up the message and every copy of it.
     pub async fn forward(&self, origin: Uuid, incoming: Incoming) -> Result<(), TransferError> {
+        let mut incoming = incoming;
         let transfer = incoming.transfer().clone();
+        if !Config::is_content_type(transfer.content_type()) {
+            incoming.refuse(BAD_TYPE);
+            return Err(TransferError::Closed);
+        }
+        let origin = self.session(origin);
+        let _turn = match &origin {
+            Some(origin) => Some(origin.forward_turn().await),
+            None => None,
+        };
+        // Nobody is bothered before there is something.
+        let first = incoming.next().await.transpose()?;
         let mut copies = Copies {
             streams: Vec::new(),
             plain: Vec::new(),
@@ -48,11 +61,14 @@ impl<D> Server<D> {
             changed: Arc::new(Event::new()),
         };
         for session in self.sessions() {
-            if session.id() != origin || transfer.file_name().is_none() {
+            let own = origin
+                .as_ref()
+                .is_some_and(|origin| origin.id() == session.id());
+            if !own || transfer.file_name().is_none() {
                 copies.add(session, &transfer);
             }
         }
-        let forwarded = copies.run(incoming, &transfer).await;
+        let forwarded = copies.run(first, incoming, &transfer).await;
         match &forwarded {
             Ok(()) => copies.finish(&transfer),
             Err(error) => copies.give_up(&error.to_string()),
@@ -75,6 +91,9 @@ struct Copies<D> {
 
 impl<D> Copies<D> {
     fn add(&mut self, session: Session<D>, transfer: &Transfer) {
+        if session.mailbox().streaming() > LAG {
+            return tell_missed(&session, transfer);
+        }
         let changed = Arc::clone(&self.changed);
         match session.mailbox().open(transfer.clone(), changed) {
             Ok(stream) => self.streams.push(stream),
@@ -94,18 +113,19 @@ impl<D> Copies<D> {
 
     async fn run(
         &mut self,
+        first: Option<Bytes>,
         mut incoming: Incoming,
         transfer: &Transfer,
     ) -> Result<(), TransferError> {
+        let mut next = first;
         loop {
             if self.streams.is_empty() && self.plain.is_empty() {
                 incoming.refuse(NOBODY);
                 return Err(TransferError::Closed);
             }
-            let Some(piece) = incoming.next().await else {
+            let Some(piece) = next else {
                 return Ok(());
             };
-            let piece = piece?;
             if !self.plain.is_empty() {
                 self.collect(&piece, transfer);
             }
@@ -119,7 +139,8 @@ impl<D> Copies<D> {
                     index += 1;
                 }
             }
-            self.keep_pace().await;
+            self.keep_pace(&mut incoming).await;
+            next = incoming.next().await.transpose()?;
         }
     }
 
@@ -143,14 +164,14 @@ impl<D> Copies<D> {
         }
     }
 
-    /// Waits until the fastest receiver has taken enough.
-    async fn keep_pace(&mut self) {
+    /// Waits until the fastest receiver has taken enough, or there is nothing more to take.
+    async fn keep_pace(&mut self, incoming: &mut Incoming) {
         let mut listener: Option<EventListener> = None;
         poll_fn(|cx| {
             loop {
                 self.streams.retain(|stream| stream.failed().is_none());
                 let ready = self.streams.iter().any(|stream| lag(stream) <= PACE);
-                if ready || self.streams.is_empty() {
+                if ready || self.streams.is_empty() || incoming.poll_failed(cx) {
                     return Poll::Ready(());
                 }
                 // Listen first, then look again: what happens in between is not missed.

@@ -1,6 +1,7 @@
 //! The one loop between a [`Connection`] and its socket.
 
 use std::cell::RefCell;
+use std::collections::VecDeque;
 use std::io::IoSlice;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -49,8 +50,10 @@ pub(super) struct Link<R: Runtime> {
     waiting_large: Option<Message>,
     /// Messages for which there are handles.
     streams: Streams,
-    /// A message that the peer does not take.
-    undelivered: Option<Event>,
+    /// Messages that the peer does not take.
+    undelivered: VecDeque<Event>,
+    /// When the connection ends that is to be closed, whatever waits.
+    close_by: Option<Instant>,
     /// The mailbox knows what the peer takes.
     introduced: bool,
     /// The connection was told to close.
@@ -101,7 +104,8 @@ impl<R: Runtime> Link<R> {
             waiting: None,
             waiting_large: None,
             streams: Streams::default(),
-            undelivered: None,
+            undelivered: VecDeque::new(),
+            close_by: None,
             introduced: false,
             closing: false,
             handed: 0,
@@ -133,7 +137,7 @@ impl<R: Runtime> Link<R> {
         if !self.is_over() && self.mailbox.bytes() > mark {
             return None;
         }
-        let event = self.undelivered.take();
+        let event = self.undelivered.pop_front();
         let event = event.or_else(|| self.connection.poll_event())?;
         match event {
             // Who hears of it may send, and is to know what is taken.
@@ -175,8 +179,13 @@ impl<R: Runtime> Link<R> {
     /// Takes in the message that an [`Event::Transfer`] announces.
     pub(super) fn accept(&mut self, id: TransferId, transfer: Transfer) -> Incoming {
         let incoming = self.streams.accept(id, transfer, &self.mailbox);
-        // Some of it may be here already.
-        self.mailbox.wake();
+        if self.is_over() {
+            let now = self.runtime.now();
+            self.streams.close(&mut self.connection, now);
+        } else {
+            // Some of it may be here already.
+            self.mailbox.wake();
+        }
         incoming
     }
 
@@ -190,6 +199,7 @@ impl<R: Runtime> Link<R> {
         }
         self.turns += 1;
         let now = self.runtime.now();
+        self.pump(now);
         self.take_commands(cx, now);
         self.pump(now);
         let mut progress = self.write(cx, now);
@@ -250,9 +260,7 @@ impl<R: Runtime> Link<R> {
             let kill = inner.kill;
             inner.clear();
             drop(inner);
-            self.waiting = None;
-            self.waiting_large = None;
-            self.connection.abort(now, reason.as_deref().unwrap_or(""));
+            self.abort(now, reason.as_deref().unwrap_or(""));
             if kill {
                 self.connection
                     .handle_transport_error(now, "ended by this end");
@@ -286,6 +294,7 @@ impl<R: Runtime> Link<R> {
                 break;
             }
         }
+        self.close_in_time(now);
         if self.waiting.is_none()
             && self.waiting_large.is_none()
             && !self.streams.has_queued()
@@ -300,6 +309,43 @@ impl<R: Runtime> Link<R> {
         }
     }
 
+    /// Ends the connection without sending what waits.
+    fn abort(&mut self, now: Instant, reason: &str) {
+        let waiting = self.waiting.take().is_some_and(|it| it.is_message());
+        let lost = u32::from(waiting) + u32::from(self.waiting_large.take().is_some());
+        for _ in 0..lost {
+            self.mailbox.lock().add_lost();
+        }
+        self.closing = true;
+        self.connection.abort(now, reason);
+    }
+
+    /// What is queued has its time to go out, and no more, when the connection is to be closed.
+    fn close_in_time(&mut self, now: Instant) {
+        if self.closing {
+            return;
+        }
+        let mut inner = self.mailbox.lock();
+        let Some(reason) = inner.close.as_ref().map(|close| Arc::clone(&close.reason)) else {
+            return;
+        };
+        match self.close_by {
+            None => {
+                let streaming = usize::try_from(self.mailbox.streaming()).unwrap_or(usize::MAX);
+                let queued = inner.queued_bytes().saturating_add(streaming);
+                let time = self.connection.time_to_close(queued);
+                self.close_by = now.checked_add(time);
+            }
+            Some(due) if due <= now => {
+                inner.clear();
+                drop(inner);
+                self.abort(now, &reason);
+                self.mailbox.notify();
+            }
+            Some(_) => {}
+        }
+    }
+
     /// Hands a message to the connection, which gives it back if it has no room.
     fn send(&mut self, now: Instant, message: Message) -> Option<Message> {
         match self.connection.send(now, message) {
@@ -308,7 +354,7 @@ impl<R: Runtime> Link<R> {
             // Queued before there was a peer.
             Err(SendError::TooLarge(message)) => {
                 self.mailbox.lock().add_lost();
-                self.undelivered = Some(Event::Undelivered {
+                self.undelivered.push_back(Event::Undelivered {
                     content_type: message.content_type().clone(),
                     size: message.content().len() as u64,
                     error: TransferError::TooLarge {
@@ -415,7 +461,9 @@ impl<R: Runtime> Link<R> {
     }
 
     fn keep_time(&mut self, cx: &mut Context<'_>, now: Instant) -> bool {
-        let Some(due) = self.connection.poll_timeout() else {
+        let close_by = self.close_by.filter(|_| !self.closing);
+        let due = self.connection.poll_timeout().into_iter().chain(close_by);
+        let Some(due) = due.min() else {
             return false;
         };
         // A deadline that moved away is looked at when the timer fires, not before.

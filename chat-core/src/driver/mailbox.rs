@@ -251,8 +251,7 @@ impl Mailbox {
 
     /// Bytes of messages, overhead included.
     pub(super) fn bytes(&self) -> usize {
-        let inner = self.lock();
-        inner.bytes + inner.large_bytes
+        self.lock().queued_bytes()
     }
 
     pub(super) fn limit(&self) -> usize {
@@ -366,6 +365,11 @@ impl Inner {
     fn push_front(&mut self, outgoing: Outgoing) {
         self.bytes += outgoing.cost();
         self.queue.push_front(outgoing);
+    }
+
+    /// Bytes of messages, overhead included.
+    pub(super) fn queued_bytes(&self) -> usize {
+        self.bytes + self.large_bytes
     }
 
     /// There is a peer: what is queued is sorted by how it goes out.

@@ -24,6 +24,7 @@ mod serve;
 mod server;
 mod session;
 mod streams;
+mod turns;
 mod unix;
 
 pub use addr::{Endpoint, Peer};

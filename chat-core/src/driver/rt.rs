@@ -28,7 +28,7 @@
 //! | [`Stream::poll_write`] | one system call for all slices where there is one (peers that negotiated nothing want a frame in one write, PROTOCOL.md §6); may take less than all |
 //! | [`Stream::poll_shutdown`] | a real half-close, which the peer reads as the end while it still can write: `shutdown(SHUT_WR)`. A method called `close` often only flushes |
 //! | dropping a [`Stream`] | closes the socket |
-//! | [`Sleep::poll_until`] | ready at or after the deadline, never before; the deadline may change with each call |
+//! | [`Sleep::poll_until`] | ready at or after the deadline, never before; the deadline may change with each call, and stay the same after it was ready: then it is ready again |
 //!
 //! Every `poll_*` that returns `Pending` has arranged for the task to be woken. One task polls
 //! reading, writing and the timer of a connection, so each needs a waker of its own.

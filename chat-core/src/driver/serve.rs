@@ -5,6 +5,7 @@ use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::task::Poll;
 use std::time::Duration;
 
@@ -19,6 +20,9 @@ use crate::{CloseReason, Connection, Event, Message};
 
 /// How many events a session handles before it lets others run.
 const EVENTS_PER_POLL: u32 = 64;
+/// How many streams of a session are handled at a time, those that were given up included; with so
+/// many its next events wait.
+const HANDLED: usize = 64;
 
 /// Runs the end of a server: waits for the stop, and sees it through.
 pub(super) async fn supervise<R: Runtime, D>(runtime: R, server: Server<D>) {
@@ -185,7 +189,14 @@ async fn run<R: Runtime, H: Handler>(
     let mut failed = false;
     let mut count = 0_u32;
     let reason = loop {
-        let event = poll_fn(|cx| link.poll_event(cx, mark)).await;
+        let event = poll_fn(|cx| {
+            if session.handled().load(Ordering::SeqCst) >= HANDLED && !link.is_over() {
+                link.poll_io(cx);
+                return Poll::Pending;
+            }
+            link.poll_event(cx, mark)
+        });
+        let event = event.await;
         let done = match event {
             Event::Closed(reason) => break reason,
             // The session is ending: what its handler has failed at once is not tried again.
@@ -199,6 +210,7 @@ async fn run<R: Runtime, H: Handler>(
             Event::Transfer { id, transfer } => {
                 let incoming = link.accept(id, transfer);
                 let (session, handler) = (session.clone(), Arc::clone(&handler));
+                session.handled().fetch_add(1, Ordering::SeqCst);
                 link.runtime().spawn(receive(session, handler, incoming));
                 Ok(())
             }
@@ -262,8 +274,19 @@ async fn receive<H: Handler>(session: Session<H::Data>, handler: Arc<H>, incomin
             Err(panic) => Poll::Ready(Err(describe(&*panic))),
         }
     });
+    let _handled = Handled(&owner);
     if let Some(Err(error)) = unless(pin!(server.stopped()), guarded).await {
         close_failed(&owner, &error);
+    }
+}
+
+/// A stream that is handled, until it is dropped.
+struct Handled<'s, D>(&'s Session<D>);
+
+impl<D> Drop for Handled<'_, D> {
+    fn drop(&mut self) {
+        self.0.handled().fetch_sub(1, Ordering::SeqCst);
+        self.0.mailbox().wake();
     }
 }
 

@@ -1,15 +1,19 @@
 //! A server's view of one client.
 
 use std::fmt;
+use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use uuid::Uuid;
 
 use super::mailbox::Mailbox;
+use super::turns::{Turn, Turns};
 use super::{Peer, SendStream, Server};
 use crate::{Instant, Message, OpenError, SendError, Stats, Transfer};
 
+/// How many streams of one client are forwarded at a time: nobody takes all the places of others.
+const FORWARDS: usize = 8;
 /// The reason that a client is told whose outbox is full.
 const SLOW_CONSUMER: &str = "Slow consumer: messages arrive faster than you read them";
 
@@ -23,6 +27,10 @@ struct Inner<D> {
     server: Server<D>,
     mailbox: Arc<Mailbox>,
     established: OnceLock<Instant>,
+    /// Streams of this client that are handled.
+    handled: AtomicUsize,
+    /// Of its streams, those that may be forwarded at the same time.
+    forwards: Turns,
     data: D,
 }
 
@@ -40,6 +48,8 @@ impl<D> Session<D> {
             server,
             mailbox,
             established: OnceLock::new(),
+            handled: AtomicUsize::new(0),
+            forwards: Turns::new(FORWARDS),
             data,
         }))
     }
@@ -50,6 +60,16 @@ impl<D> Session<D> {
 
     pub(super) fn set_established(&self, now: Instant) {
         let _ = self.0.established.set(now);
+    }
+
+    /// How many streams of the client are being handled.
+    pub(super) fn handled(&self) -> &AtomicUsize {
+        &self.0.handled
+    }
+
+    /// Waits until one more stream of the client may be forwarded.
+    pub(super) async fn forward_turn(&self) -> Turn<'_> {
+        self.0.forwards.wait().await
     }
 
     pub(super) fn is_established(&self) -> bool {
@@ -117,11 +137,7 @@ impl<D> Session<D> {
     pub(super) fn send_or_close(&self, message: Message) -> bool {
         match self.send(message) {
             Ok(()) => return true,
-            Err(SendError::Full(_)) => {
-                self.0.server.count_slow();
-                tracing::warn!(session = %self.id(), peer = %self.peer(), "slow consumer closed");
-                self.abort(SLOW_CONSUMER);
-            }
+            Err(SendError::Full(_)) => self.close_slow(),
             Err(SendError::TooLarge(message)) => {
                 let (size, of) = (message.content().len(), message.content_type());
                 self.tell_missed(&format!("{size} bytes of {of}"));
@@ -132,12 +148,21 @@ impl<D> Session<D> {
         false
     }
 
+    fn close_slow(&self) {
+        self.0.server.count_slow();
+        tracing::warn!(session = %self.id(), peer = %self.peer(), "slow consumer closed");
+        self.abort(SLOW_CONSUMER);
+    }
+
     /// Tells the client about a message that is too large for it. An error would make some clients
     /// leave.
     pub(super) fn tell_missed(&self, what: &str) {
         let max = self.max_message();
         let text = format!("[a message was left out: {what}; this client takes up to {max} bytes]");
-        self.send_or_close(Message::text(text));
+        // A client may take so little that not even that fits.
+        if let Err(SendError::Full(_)) = self.send(Message::text(text)) {
+            self.close_slow();
+        }
     }
 
     /// Tells the client that something went wrong. The session goes on, though a version 1 client

@@ -21,6 +21,8 @@ use crate::{Connection, Instant, Message, Read, Transfer, TransferError, Transfe
 
 /// How many bytes wait between a handle and its connection, beyond what that holds.
 const BUFFER: usize = 2 * MAX_CHUNK as usize;
+/// What a stream counts, beside its bytes, as long as it is not over.
+const STREAM_COST: usize = MAX_CHUNK as usize;
 
 /// A message that is sent in pieces, of any size.
 ///
@@ -53,6 +55,7 @@ struct Out {
 
 impl SendStream {
     pub(super) fn new(transfer: Transfer, mailbox: Arc<Mailbox>, changed: Arc<Event>) -> Self {
+        mailbox.add_streaming(STREAM_COST);
         let outlet = Outlet {
             inner: Mutex::default(),
             changed,
@@ -246,15 +249,17 @@ impl Outlet {
 
     pub(super) fn end(&self, end: Result<(), TransferError>) {
         let mut out = self.lock();
-        out.end.get_or_insert(end);
-        out.queue = VecDeque::new();
-        self.mailbox.sub_streaming(out.queued);
-        out.queued = 0;
+        if out.end.is_none() {
+            out.end = Some(end);
+            self.mailbox.sub_streaming(STREAM_COST + out.queued);
+            out.queue = VecDeque::new();
+            out.queued = 0;
+        }
         drop(out);
         self.changed.notify(usize::MAX);
     }
 
-    /// How many bytes wait for the connection, in all its streams.
+    /// What waits for the connection, in all its streams, in bytes.
     pub(super) fn session_lag(&self) -> u64 {
         self.mailbox.streaming()
     }
@@ -327,6 +332,23 @@ impl Incoming {
         }
         let content_type = self.transfer().content_type().clone();
         Ok(Message::new(content_type, content.freeze()))
+    }
+
+    /// Whether it was given up; otherwise the task is woken when something comes, or nothing more.
+    pub(super) fn poll_failed(&mut self, cx: &mut Context<'_>) -> bool {
+        loop {
+            if let Some(Err(_)) = lock(&self.inlet.inner).end {
+                return true;
+            }
+            let arrived = self
+                .arrived
+                .get_or_insert_with(|| self.inlet.arrived.listen());
+            if Pin::new(arrived).poll(cx).is_pending() {
+                // Again: it may have come before this was heard.
+                return matches!(lock(&self.inlet.inner).end, Some(Err(_)));
+            }
+            self.arrived = None;
+        }
     }
 
     /// Gives it up; the sender is told why.
@@ -417,7 +439,16 @@ impl Inlet {
     }
 
     fn end(&self, end: Result<(), TransferError>) {
-        lock(&self.inner).end.get_or_insert(end);
+        let mut inner = lock(&self.inner);
+        if inner.end.is_none() {
+            if end.is_err() {
+                // It will never be whole.
+                inner.queue = VecDeque::new();
+                inner.queued = 0;
+            }
+            inner.end = Some(end);
+        }
+        drop(inner);
         self.arrived.notify(usize::MAX);
     }
 }
@@ -584,7 +615,7 @@ fn take(
             connection.cancel(now, id, &reason);
             return true;
         }
-        if limit.is_some_and(|limit| inner.queued >= limit) {
+        if limit.is_some_and(|limit| inner.queued >= limit) && !connection.is_failed(id) {
             break None;
         }
         inner.complete = connection.is_complete(id);

@@ -1,13 +1,27 @@
 //! What is bounded, and what happens at the bound.
 
+use std::future::poll_fn;
 use std::time::{Duration, Instant};
 
+use chat_core::driver::rt::{Runtime, Sleep};
 use chat_core::driver::{ConnectError, Echo, Relay};
 use chat_core::frame::FrameKind;
 use chat_core::{CloseReason, Config, Message};
 
 use super::raw::Raw;
 use super::{Adapter, World, end, message};
+
+/// A timer that was ready for a deadline is ready for it again, and can then be set to a later one.
+pub async fn a_timer_is_ready_as_often_as_it_is_asked<A: Adapter>(world: World<A>) {
+    let mut sleep = world.runtime.sleep();
+    for wait in [0, 5, 0, 20] {
+        let deadline = world.runtime.now() + Duration::from_millis(wait);
+        for _ in 0..3 {
+            poll_fn(|cx| sleep.poll_until(cx, deadline)).await;
+            assert!(world.runtime.now() >= deadline);
+        }
+    }
+}
 
 /// Whoever comes when the server is full is told so, and may come again later.
 pub async fn one_more_connection_is_told<A: Adapter>(world: World<A>) {

