@@ -11,8 +11,8 @@ use std::time::Duration;
 use chat_tests::program::{Program, Server, Signal, Transport, lines, until};
 use chat_tokio::{Endpoint, Handler, HandlerError, Message, Session};
 
-/// The most that a message may have, in bytes.
-const LARGEST: usize = 10_485_760;
+/// The most that a message may have which a server keeps whole, in bytes.
+const LARGEST: usize = 64 * 1024 * 1024;
 
 /// A path as an argument.
 fn text(path: &Path) -> &str {
@@ -86,37 +86,59 @@ fn ten_thousand_piped_lines_come_back_in_order() {
 }
 
 #[test]
-fn the_largest_line_passes_and_a_larger_one_is_named() {
-    let largest = "x".repeat(LARGEST);
-    let larger = "x".repeat(11 * 1024 * 1024);
+fn lines_of_any_length_come_back_whole_and_in_order() {
+    const KIB: usize = 1024;
+    const MIB: usize = 1024 * KIB;
     for transport in Transport::ALL {
         let server = Server::start(transport, &[]);
         let mut guest = server.guest("Ann");
-        let mut sent = server
-            .run(
-                &["--file", "-", "--wait", "60s"],
-                format!("  {largest}\t\n"),
-            )
-            .expect(0);
-        assert_eq!(sent.stdout.pop(), Some(b'\n'));
-        assert!(sent.stdout == largest.as_bytes(), "{sent}");
-
-        let path = file(&server, "long", format!("first\n\n{larger}\nlast\n"));
-        let complaint = "is longer than 10485760 bytes";
-        let refused = server.run(&["--file", &path], "");
-        let refused = refused.fails(2, &["line 3 of ", &path, complaint]);
-        assert_eq!(refused.text(), "");
-        let refused = server.run(&["--file", "-"], format!("{larger}\nlast\n"));
-        let refused = refused.fails(2, &["line 1 of standard input", complaint]);
-        assert_eq!(refused.text(), "");
-
-        guest.say("the end");
-        let heard = guest.leave().text();
-        assert_eq!(
-            heard.replace(&largest, "LARGEST"),
-            "Ann is here\nLARGEST\nthe end\n"
-        );
+        for character in ["x", "ü", "\u{1}"] {
+            let line = |size: usize| character.repeat(size / character.len());
+            let long = [9 * KIB, MIB, 12 * MIB, 40 * MIB].map(line);
+            let mut text = format!("first\n{}\nlast\n", long.join("\nin between\n")).into_bytes();
+            if character == "\u{1}" {
+                // No text.
+                text.iter_mut()
+                    .filter(|byte| **byte == 1)
+                    .for_each(|byte| *byte = 0xff);
+            }
+            let path = file(&server, "long", &text);
+            // The blanks around lines are not part of them.
+            let piped = [&b"  "[..], &text, b" \t\r\n "].concat();
+            for (name, input) in [(path.as_str(), vec![]), ("-", piped)] {
+                let sent = server
+                    .run(&["--file", name, "--wait", "60s"], input)
+                    .expect(0);
+                assert!(sent.stdout == text, "{character:?}, {name}: {sent}");
+                assert_eq!(sent.stderr, "");
+            }
+        }
+        guest.send("the end");
+        let heard = guest.leave();
+        assert_eq!(heard.stderr, "");
+        let long = heard
+            .stdout
+            .split(|byte| *byte == b'\n')
+            .filter(|line| line.len() > 30 * MIB);
+        assert_eq!(long.count(), 2 * 3);
     }
+}
+
+#[test]
+fn an_echo_takes_lines_up_to_its_limit_and_names_a_longer_one() {
+    let server = Server::start(Transport::Unix, &["--echo"]);
+    let mut line = "x".repeat(12 * 1024 * 1024) + "\n";
+    let sent = server.run(&["--file", "-", "--wait", "60s"], line.clone());
+    assert!(sent.expect(0).text() == line);
+    line = "x".repeat(LARGEST + 1);
+    let complaint = "is longer than 67108864 bytes";
+    let path = file(&server, "long", format!("first\n\n{line}\nlast\n"));
+    let refused = server.run(&["--file", &path], "");
+    let refused = refused.fails(2, &["line 3 of ", &path, complaint]);
+    assert_eq!(refused.text(), "");
+    let refused = server.run(&["--file", "-"], format!("{line}\nlast\n"));
+    let refused = refused.fails(2, &["line 1 of standard input", complaint]);
+    assert_eq!(refused.text(), "");
 }
 
 #[test]

@@ -187,8 +187,9 @@ fn lines_and_files_arrive_side_by_side() {
 #[test]
 fn without_anybody_who_takes_it_a_file_is_not_sent() {
     for transport in Transport::ALL {
-        let server = Server::start(transport, &[]);
-        for content in [vec![], noise(1, 1), noise(5_000_000, 1)] {
+        for content in [noise(1, 1), noise(5_000_000, 1)] {
+            // One for each: those who leave may be there a little longer.
+            let server = Server::start(transport, &[]);
             let path = file(&server, "cat.png", content);
             let refused = server.run(&["--send", &path], "");
             let refused =
@@ -196,11 +197,11 @@ fn without_anybody_who_takes_it_a_file_is_not_sent() {
             assert_eq!(refused.text(), "");
         }
         // Whoever is there takes no files.
+        let server = Server::start(transport, &[]);
         let guest = server.guest("Ann");
         let path = file(&server, "large", noise(5_000_000, 1));
-        server
-            .run(&["--send", &path], "")
-            .fails(74, &["large was not sent", "nobody is there to take it"]);
+        let refused = server.run(&["--send", &path], "");
+        refused.fails(74, &["large was not sent", "nobody is there to take it"]);
         let left_out = "large (application/octet-stream, 4.77 MiB) was left out";
         guest.program().log(left_out);
         guest.leave();
@@ -330,4 +331,81 @@ fn a_server_that_ends_leaves_no_file_that_is_not_whole() {
         sender.wait().fails(code, &[]);
         drop(writer);
     }
+}
+
+#[test]
+fn any_runtime_carries_files_and_long_lines() {
+    for runtime in ["tokio", "smol", "async-std"] {
+        let options = ["--runtime", runtime];
+        let server = Server::start(Transport::Tcp, &options);
+        let inbox = Inbox::open_with(&server, "in", &options);
+        let content = noise(3_000_000, 1);
+        let path = file(&server, "cat.png", &content);
+        let sent = server.run(&["--runtime", runtime, "--send", &path], "");
+        assert_eq!(sent.expect(0).stderr, "");
+        assert!(inbox.saved("cat.png") == content, "{runtime}");
+        let line = "x".repeat(12_000_000) + "\n";
+        let sent = server.run(&["--runtime", runtime, "--file", "-"], line.clone());
+        assert!(sent.expect(0).text() == line, "{runtime}");
+        inbox.leave();
+        server.stop();
+    }
+}
+
+#[test]
+fn a_long_line_survives_the_end_of_the_server() {
+    for transport in Transport::ALL {
+        let folder = tempfile::tempdir().expect("a folder can be made");
+        let socket = folder.path().join("chat.sock");
+        let first = match transport {
+            Transport::Tcp => Server::start(transport, &[]),
+            Transport::Unix => Server::start_at(["--unix", text(&socket)], &[]),
+        };
+        let place = first.address().map(str::to_owned);
+        let mut client = first.client(&["--reconnect", "--wait", "60s"]);
+        client.write("one\n");
+        client.line("one");
+        // It takes nothing any more: a part of the line may have left, never all.
+        first.program().signal(Signal::STOP);
+        let line = "x".repeat(40 * 1024 * 1024);
+        client.write(format!("{line}\ntwo\n"));
+        first.program().signal(Signal::KILL);
+        client.log("connecting again in ");
+        assert_eq!(first.wait().code, None);
+        let server = Server::start_at(place.each_ref().map(String::as_str), &[]);
+        let sent = client.finish().expect(0);
+        assert!(sent.text() == format!("one\n{line}\ntwo\n"), "{sent}");
+        server.stop();
+    }
+}
+
+#[test]
+fn a_file_that_is_cut_off_with_its_server_is_told_and_a_later_one_arrives() {
+    let server = Server::start(Transport::Tcp, &[]);
+    let place = server.place().to_owned();
+    let inbox = Inbox::open_with(&server, "in", &["--reconnect"]);
+    let sender_dir = tempfile::tempdir().expect("a folder can be made");
+    let tap = sender_dir.path().join("tap");
+    pipe(&tap);
+    let sender = server.client(&["--send", text(&tap), "--reconnect"]);
+    let writer = feed(&tap, &noise(300_000, 1));
+    inbox.part();
+    server.program().signal(Signal::KILL);
+    inbox
+        .program()
+        .log("tap (application/octet-stream) did not arrive: the connection ended");
+    inbox.program().log("connecting again in ");
+    assert!(names(inbox.dir()).is_empty());
+    drop(writer);
+    sender
+        .wait()
+        .fails(74, &["tap was not sent: the connection ended"]);
+    let again = Server::start_at(["--tcp", &place], &[]);
+    let path = file(&again, "later", "all of it");
+    until("it is there again", || {
+        let sent = again.run(&["--send", &path], "");
+        sent.code == Some(0)
+    });
+    assert_eq!(inbox.saved("later"), b"all of it");
+    again.stop();
 }

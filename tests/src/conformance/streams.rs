@@ -606,6 +606,7 @@ pub async fn many_unread_streams_are_bounded<A: Adapter>(world: World<A>) {
             }
         }
     });
+    world.runtime_spawn(async move { while client.recv().await.is_some() {} });
     let mut kept = Vec::new();
     let told = loop {
         match unread.recv().await {
