@@ -119,9 +119,13 @@ With --file, each line that is not blank is a message, without the blanks around
 \"exit\" ends the file. The program ends when every message has come back, or when none has for
 --wait. Without a terminal, standard input is read like a file, and /quit ends it too.
 
-With --send, the program ends when the server has all files; whoever reads too slowly for the others
-loses its copy. Files that arrive are stored with --save-dir under their own names, or under similar
-ones if those are taken; without it they are left out. Without a terminal and without --file and
+With --send, the program ends when the server has all files; it fails if nobody else is there, but
+does not say who keeps them. Whoever reads too slowly for the others loses its copy. A pipe can be sent
+too (/dev/stdin); it must not pause for a minute. What the end of a connection cuts off is not sent
+again, with --reconnect either.
+
+Files that arrive are stored with --save-dir under their own names, or under similar ones if those are
+taken, hidden or unprintable; without it they are left out. Without a terminal and without --file and
 --send, --save-dir makes the program stay until it is interrupted or the server ends.
 
 DURATION is a number with a unit: 500ms, 5s, 1m.";

@@ -10,7 +10,7 @@ use crate::arrivals::Arrivals;
 use crate::editor::Editor;
 use crate::exit::Failure;
 use crate::lines::Source;
-use crate::pipe::Manner;
+use crate::pipe::{GOODBYE, Manner};
 use crate::signals::Signals;
 use crate::store::SaveDir;
 use crate::upload::Upload;
@@ -28,7 +28,20 @@ pub(crate) async fn run(args: Connect) -> Result<(), Failure> {
         Work::Send(uploads) => send::run(client, uploads, arrivals, signals).await,
         Work::Lines(source) => {
             let max = client.max_message().max(client.max_stream().unwrap_or(0));
-            source.check(max)?;
+            let checked = tokio::task::spawn_blocking(move || source.check(max).map(|()| source));
+            let source = tokio::select! {
+                checked = checked => {
+                    checked.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))
+                }
+                () = signals.next() => Err(Failure::interrupted()),
+            };
+            let source = match source {
+                Ok(source) => source,
+                Err(failure) => {
+                    client.close(GOODBYE).await;
+                    return Err(failure);
+                }
+            };
             let manner = Manner {
                 wait: args.wait,
                 commands: args.file.is_none(),
@@ -59,7 +72,7 @@ async fn open(args: &Connect) -> Result<(Work, Arrivals, Client), Failure> {
         let work = match file {
             Some(path) => Work::Lines(Source::open(&path)?),
             None if !paths.is_empty() => {
-                let uploads = paths.iter().map(|path| Upload::open(path));
+                let uploads = paths.iter().map(|path| Upload::check(path));
                 Work::Send(uploads.collect::<Result<_, _>>()?)
             }
             None if is_terminal() => Work::Talk,

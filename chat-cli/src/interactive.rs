@@ -9,7 +9,7 @@ use tokio::sync::mpsc;
 use crate::arrivals::{Arrival, Arrivals, Shown};
 use crate::editor::{Editor, Input, unusable};
 use crate::exit::Failure;
-use crate::screen::{sanitize_line, show};
+use crate::screen::{indent, note, sanitize_line, show};
 use crate::signals::Signals;
 use crate::upload::Upload;
 
@@ -36,6 +36,7 @@ pub(crate) async fn run(
     let mut texts: Vec<String> = Vec::new();
     // What has become of the files that were sent.
     let (sent, mut told) = mpsc::channel(1);
+    let mut sending: Vec<String> = Vec::new();
 
     let done = loop {
         tokio::select! {
@@ -47,24 +48,35 @@ pub(crate) async fn run(
             },
             input = editor.typed.recv() => match input {
                 Some(Input::Line(line)) => match file_to_send(&line) {
-                    Some(path) => texts.push(send_file(&client, path, sent.clone())),
+                    Some(path) => match send_file(&client, path, sent.clone()) {
+                        Ok((name, text)) => {
+                            sending.push(name);
+                            texts.push(star(&text));
+                        }
+                        Err(text) => texts.push(star(&text)),
+                    },
                     None => texts.extend(handle(&client, &line).err()),
                 },
                 Some(Input::Interrupted) => break Err(Failure::interrupted()),
                 Some(Input::End) | None => break Ok(()),
                 Some(Input::Failed(error)) => break Err(unusable(&error)),
             },
-            Some(text) = told.recv(), if texts.is_empty() => texts.push(text),
+            Some((name, text)) = told.recv(), if texts.is_empty() => {
+                if let Some(index) = sending.iter().position(|it| *it == name) {
+                    sending.swap_remove(index);
+                }
+                texts.push(star(&text));
+            }
             arrival = arrivals.next(), if texts.is_empty() => texts.push(match arrival {
                 Arrival::Message(shown) => show(&shown, Editor::columns()),
                 Arrival::Saved { path, size } => {
-                    format!("* saved {} ({})", path.display(), HumanBytes(size))
+                    star(&format!("saved {} ({})", path.display(), HumanBytes(size)))
                 }
-                Arrival::Failed(text) => format!("* {text}"),
+                Arrival::Failed { text, .. } => star(&text),
             }),
             event = client.recv(), if texts.is_empty() => match event {
                 Some(ClientEvent::Incoming(incoming)) => {
-                    texts.extend(arrivals.accept(incoming).map(|text| format!("* {text}")));
+                    texts.extend(arrivals.accept(incoming).map(|text| star(&text)));
                 }
                 Some(ClientEvent::Disconnected { reason, retry_in: None, .. }) => {
                     break Err(Failure::closed(&reason));
@@ -75,10 +87,26 @@ pub(crate) async fn run(
         }
     };
     editor.end().await;
+    for name in sending {
+        note(format_args!("{name} was not sent: you left before its end"));
+    }
+    let end = async {
+        client.close(GOODBYE).await;
+        for arrival in arrivals.finish().await {
+            if let Arrival::Failed { text, .. } = arrival {
+                note(text);
+            }
+        }
+    };
     tokio::select! {
-        _ = client.close(GOODBYE) => done,
+        () = end => done,
         () = signals.next() => Err(Failure::interrupted()),
     }
+}
+
+/// A text of the program's own, marked as such on every row that it takes.
+fn star(text: &str) -> String {
+    indent("* ", text, Editor::columns())
 }
 
 /// The path of `/send PATH`, if that is what a line is.
@@ -87,35 +115,38 @@ fn file_to_send(line: &str) -> Option<&str> {
     (rest.is_empty() || rest.starts_with(char::is_whitespace)).then(|| rest.trim())
 }
 
-/// Begins to send a file. Returns what the person at the terminal is told.
-fn send_file(client: &Client, path: &str, told: mpsc::Sender<String>) -> String {
+/// Begins to send a file. Returns its name, and what the person at the terminal is told; the error
+/// is for them too.
+fn send_file(
+    client: &Client,
+    path: &str,
+    told: mpsc::Sender<(String, String)>,
+) -> Result<(String, String), String> {
     if path.is_empty() {
-        return "* /send needs the path of a file".into();
+        return Err("/send needs the path of a file".into());
     }
     let path = match (path.strip_prefix("~/"), std::env::home_dir()) {
         (Some(rest), Some(home)) => home.join(rest),
         _ => Path::new(path).to_owned(),
     };
-    let upload = match Upload::open(&path) {
-        Ok(upload) => upload,
-        Err(failure) => return format!("* not sent: {}", sanitize_line(&failure.to_string())),
-    };
+    let upload = Upload::check(&path)
+        .map_err(|failure| format!("not sent: {}", sanitize_line(&failure.to_string())))?;
     let size = match upload.size {
         Some(size) => format!(" ({})", HumanBytes(size)),
         None => String::new(),
     };
     let name = sanitize_line(&upload.name);
-    let sending = format!("* sending {name}{size}");
-    let client = client.clone();
+    let sending = format!("sending {name}{size}");
+    let (client, of) = (client.clone(), name.clone());
     tokio::spawn(async move {
         let text = match upload.send(&client, ProgressBar::hidden()).await {
-            Ok(()) => format!("* sent {name}{size}"),
-            Err(error) => format!("* {error}"),
+            Ok(()) => format!("sent {of}{size}"),
+            Err(error) => error,
         };
         // Nobody waits for it at the end of the program.
-        let _ = told.send(text).await;
+        let _ = told.send((of, text)).await;
     });
-    sending
+    Ok((name, sending))
 }
 
 /// Does what a line says; the error is for the person at the terminal.
@@ -142,13 +173,11 @@ fn handle(client: &Client, line: &str) -> Result<(), String> {
 fn describe(client: &Client, event: ClientEvent) -> Option<String> {
     Some(match event {
         ClientEvent::Message(message) => show(&Shown::Message(message), Editor::columns()),
-        ClientEvent::Error(text) => format!("* the server reports: {}", sanitize_line(&text)),
+        ClientEvent::Error(text) => star(&format!("the server reports: {}", sanitize_line(&text))),
         ClientEvent::Undelivered { size, error, .. } => {
             let error = sanitize_line(&error.to_string());
-            format!(
-                "* a message of {} did not arrive: {error}",
-                HumanBytes(size)
-            )
+            let size = HumanBytes(size);
+            star(&format!("a message of {size} did not arrive: {error}"))
         }
         ClientEvent::Connected { .. } => format!("* connected to {}", client.endpoint()),
         ClientEvent::Disconnected {
@@ -161,7 +190,7 @@ fn describe(client: &Client, event: ClientEvent) -> Option<String> {
                 lost => format!("; {lost} messages may be lost"),
             };
             let reason = sanitize_line(&reason.to_string());
-            format!("* {reason}{lost}; connecting again in {delay:.1?}")
+            star(&format!("{reason}{lost}; connecting again in {delay:.1?}"))
         }
         _ => return None,
     })

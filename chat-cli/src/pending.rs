@@ -5,7 +5,7 @@ use std::collections::{HashMap, VecDeque};
 use chat_tokio::{ContentType, Message, Stats};
 use sha2::{Digest, Sha256};
 
-use crate::arrivals::{Shown, read_through};
+use crate::arrivals::Shown;
 use crate::exit::Failure;
 use crate::lines::{LargeLine, Line};
 use crate::screen::note;
@@ -109,19 +109,19 @@ impl Pending {
 
     /// It has not: it is still to be sent.
     pub(crate) fn not_sent(&mut self) {
-        let key = self.large_key();
-        self.came_back(key);
+        if let Some(key) = self.large_key() {
+            self.came_back(&key);
+        }
     }
 
     /// A message came; true if it is one of ours.
-    pub(crate) fn came_back(&mut self, key: Option<Key>) -> bool {
-        let Some(key) = key else { return false };
-        let Some(count) = self.away.get_mut(&key) else {
+    pub(crate) fn came_back(&mut self, key: &Key) -> bool {
+        let Some(count) = self.away.get_mut(key) else {
             return false;
         };
         *count -= 1;
         if *count == 0 {
-            self.away.remove(&key);
+            self.away.remove(key);
         }
         self.away_bytes -= key.len();
         self.away_count -= 1;
@@ -199,15 +199,11 @@ impl Key {
     }
 }
 
-pub(crate) fn key(shown: &mut Shown) -> Option<Key> {
-    Some(match shown {
+pub(crate) fn key(shown: &Shown) -> Key {
+    match shown {
         Shown::Message(message) => Key::of(message.content()),
-        Shown::Large { file, size, .. } => {
-            let mut digest = Sha256::new();
-            read_through(file, |part| digest.update(part)).ok()?;
-            Key::Digest(digest.finalize().into(), *size)
-        }
-    })
+        Shown::Large { size, digest, .. } => Key::Digest(*digest, *size),
+    }
 }
 
 /// What a line is sent as.

@@ -51,7 +51,9 @@ pub(crate) async fn run(
             Err(failure) => break Err(failure),
         };
         if work.is_done() {
-            break work.failed.take().map_or(Ok(()), Err);
+            let ended = work.ended.take().map(|end| work.pending.explain(end));
+            let failed = ended.or(work.failed.take());
+            break failed.map_or(Ok(()), Err);
         }
         let next = tokio::select! {
             () = signals.next() => break Err(Failure::interrupted()),
@@ -77,7 +79,9 @@ pub(crate) async fn run(
                 work.handle_arrival(arrival);
                 Ok(())
             }
-            event = work.client.recv(), if work.arrived.is_none() => work.handle_event(event),
+            event = work.client.recv(), if work.arrived.is_none() && work.ended.is_none() => {
+                work.handle_event(event)
+            }
             () = tokio::time::sleep_until(work.deadline), if work.waits() => work.handle_timeout(),
         };
         if let Err(failure) = next {
@@ -86,6 +90,9 @@ pub(crate) async fn run(
     };
     let end = async {
         work.client.close(GOODBYE).await;
+        for arrival in work.arrivals.finish().await {
+            work.handle_leftover(arrival);
+        }
         match done {
             // Whoever wants to leave does not wait for those who read.
             Err(failure) if failure.is_interrupted() => Err(failure),
@@ -110,6 +117,8 @@ struct Work {
     upload: Option<Uploading>,
     /// Something that arrived could not be stored.
     failed: Option<Failure>,
+    /// The connection is over; what has arrived is still printed.
+    ended: Option<Failure>,
     /// There may be more lines.
     open: bool,
     /// Connecting again: nothing can come back.
@@ -130,6 +139,7 @@ impl Work {
             arrived: None,
             upload: None,
             failed: None,
+            ended: None,
             open: true,
             offline: false,
             deadline: Instant::now() + wait,
@@ -143,12 +153,13 @@ impl Work {
 
     /// Sends what can be sent now. Returns the message that there was no room for.
     fn send(&mut self) -> Result<Option<Message>, Failure> {
-        while self.upload.is_none() {
+        while self.upload.is_none() && self.ended.is_none() {
             match self.pending.next() {
                 None => break,
                 Some(Next::Large(_)) if self.offline => break,
                 Some(Next::Large(line)) => match begin(&self.client, line) {
                     Ok(begun) => {
+                        self.arrivals.expect(line.size);
                         self.upload = Some(begun);
                         self.pending.begun();
                     }
@@ -177,13 +188,16 @@ impl Work {
     }
 
     fn is_done(&self) -> bool {
+        if self.ended.is_some() {
+            return self.arrived.is_none() && self.arrivals.is_empty();
+        }
         let sent = !self.open && self.pending.wants_lines() && self.pending.returned();
         sent && !self.manner.stay && self.arrived.is_none() && self.arrivals.is_idle()
     }
 
     /// Whether a message is to come back, and can.
     fn waits(&self) -> bool {
-        !self.offline && !self.pending.returned() && self.upload.is_none()
+        !self.offline && !self.pending.returned() && self.upload.is_none() && self.ended.is_none()
     }
 
     fn handle_lines(&mut self, batch: Option<Batch>) -> Result<(), Failure> {
@@ -227,8 +241,16 @@ impl Work {
         }
     }
 
-    fn handle_message(&mut self, mut shown: Shown) {
-        if self.pending.came_back(key(&mut shown)) {
+    /// What the end of the connection has cut off.
+    fn handle_leftover(&self, arrival: Arrival) {
+        // Others' messages are nobody's business any more.
+        if self.arrivals.saves() && !matches!(arrival, Arrival::Message(_)) {
+            told(arrival);
+        }
+    }
+
+    fn handle_message(&mut self, shown: Shown) {
+        if self.pending.came_back(&key(&shown)) {
             self.wait_again();
         }
         self.arrived = Some(shown);
@@ -262,14 +284,14 @@ impl Work {
                 self.offline = true;
             }
             Some(ClientEvent::Disconnected { reason, .. }) => {
-                return Err(self.pending.explain(Failure::closed(&reason)));
+                self.ended = Some(Failure::closed(&reason));
             }
             Some(ClientEvent::Connected { .. }) => {
                 self.offline = false;
                 self.wait_again();
             }
             Some(_) => {}
-            None => return Err(Failure::io("the connection is over")),
+            None => self.ended = Some(Failure::io("the connection is over")),
         }
         Ok(())
     }

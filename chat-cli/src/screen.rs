@@ -47,20 +47,20 @@ pub(crate) fn note(text: impl Display) {
 pub(crate) fn show(shown: &Shown, columns: usize) -> String {
     let (content_type, size) = match shown {
         Shown::Message(message) => match message.as_text() {
-            Some(text) => return indent(&sanitize(text.trim_end()), columns),
+            Some(text) => return indent("< ", &sanitize(text.trim_end()), columns),
             None => (message.content_type(), message.content().len() as u64),
         },
         Shown::Large {
             content_type, size, ..
         } => (content_type, *size),
     };
-    format!("< {}", Shown::describe(content_type, size))
+    indent("< ", &Shown::describe(content_type, size), columns)
 }
 
 /// Marks the first line and indents the others, those that the terminal would make of a long one
 /// included: no part of one message can look like another one.
-fn indent(text: &str, columns: usize) -> String {
-    let mut shown = String::from("< ");
+pub(crate) fn indent(mark: &str, text: &str, columns: usize) -> String {
+    let mut shown = String::from(mark);
     let mut column = 2;
     for c in text.chars() {
         // At least as wide as it is on any terminal.

@@ -1,5 +1,7 @@
 //! `connect --send`.
 
+use std::cell::RefCell;
+
 use chat_tokio::{Client, ClientEvent};
 
 use crate::arrivals::{Arrival, Arrivals};
@@ -17,14 +19,16 @@ pub(crate) async fn run(
     mut arrivals: Arrivals,
     mut signals: Signals,
 ) -> Result<(), Failure> {
+    let current = RefCell::default();
     let mut sending = Box::pin(async {
         for upload in uploads {
+            current.replace(sanitize_line(&upload.name));
             let bar = bar(&upload);
             upload.send(&client, bar).await?;
         }
         Ok::<(), String>(())
     });
-    let mut sent = false;
+    let (mut sent, mut ended) = (false, false);
     let mut failed = None;
     let done = loop {
         if sent && arrivals.is_idle() {
@@ -43,7 +47,7 @@ pub(crate) async fn run(
             arrival = arrivals.next() => if let Some(failure) = told(arrival) {
                 failed = Some(failure);
             },
-            event = client.recv() => match event {
+            event = client.recv(), if !ended => match event {
                 Some(ClientEvent::Incoming(incoming)) => {
                     if arrivals.saves() && incoming.transfer().file_name().is_some() {
                         arrivals.accept(incoming);
@@ -52,17 +56,26 @@ pub(crate) async fn run(
                 Some(ClientEvent::Error(text)) => {
                     note(format_args!("the server reports: {}", sanitize_line(&text)));
                 }
-                Some(ClientEvent::Disconnected { reason, retry_in: None, .. }) => {
-                    break Err(Failure::closed(&reason));
+                Some(ClientEvent::Disconnected { reason, retry_in: None, .. }) if !sent => {
+                    let name = current.borrow();
+                    let failure = Failure::closed(&reason);
+                    break Err(failure.after(&format!("{name} was not sent")));
                 }
+                Some(ClientEvent::Disconnected { retry_in: None, .. }) | None => ended = true,
                 Some(_) => {}
-                None => break Err(Failure::io("the connection is over")),
             },
         }
     };
     drop(sending);
+    let end = async {
+        client.close(GOODBYE).await;
+        for arrival in arrivals.finish().await {
+            failed = told(arrival).or(failed.take());
+        }
+        done.and(failed.map_or(Ok(()), Err))
+    };
     tokio::select! {
-        _ = client.close(GOODBYE) => done.and(failed.map_or(Ok(()), Err)),
+        done = end => done,
         () = signals.next() => Err(Failure::interrupted()),
     }
 }
@@ -75,9 +88,9 @@ pub(crate) fn told(arrival: Arrival) -> Option<Failure> {
             note(format_args!("saved {} ({size} bytes)", path.display()));
             None
         }
-        Arrival::Failed(text) => {
+        Arrival::Failed { text, file } => {
             note(&text);
-            Some(Failure::io("not everything that arrived could be stored"))
+            file.then(|| Failure::io("not every file that came could be stored"))
         }
     }
 }

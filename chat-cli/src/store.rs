@@ -67,8 +67,8 @@ pub(crate) fn safe_name(name: &str) -> String {
     let printable = last.chars().map(|c| if is_printable(c) { c } else { '_' });
     let name: String = printable.collect();
     let name = name.trim();
-    // Hidden files are settings of some program or other.
-    let name = match name.strip_prefix('.') {
+    // Hidden files are settings of some program or other; a dash begins an option.
+    let name = match name.strip_prefix(['.', '-']) {
         Some(rest) => format!("_{rest}"),
         None => name.to_owned(),
     };
@@ -129,6 +129,7 @@ mod tests {
             ("", "unnamed"),
             ("a/", "unnamed"),
             (".bashrc", "_bashrc"),
+            ("-rf", "_rf"),
             ("a\0b\nc\x1b[2J", "a_b_c_[2J"),
             ("\u{202e}gnp.exe", "_gnp.exe"),
             ("  spaces  ", "spaces"),

@@ -2,12 +2,14 @@
 
 use std::fs::{self, File};
 use std::io::{self, Read, Take};
-use std::path::Path;
+use std::os::unix::fs::FileTypeExt;
+use std::path::{Path, PathBuf};
 
 use bytes::BytesMut;
 use chat_tokio::{Client, ContentType, Message, OpenError, SendStream, Transfer, TransferError};
 use indicatif::{ProgressBar, ProgressStyle};
 use tokio::runtime::Handle;
+use tokio::task::JoinError;
 
 use crate::exit::Failure;
 use crate::screen::sanitize_line;
@@ -15,60 +17,86 @@ use crate::screen::sanitize_line;
 /// How much is read at once: what a piece may have.
 const PIECE: usize = 64 * 1024;
 
-/// A file that can be sent.
+/// A file that is to be sent.
+#[derive(Clone)]
 pub(crate) struct Upload {
+    path: PathBuf,
     /// Its name, without the directory.
     pub(crate) name: String,
     content_type: ContentType,
     /// Its size, unless it is a pipe or the like.
     pub(crate) size: Option<u64>,
-    /// No further than that: it may grow.
-    file: Take<File>,
 }
 
 impl Upload {
-    /// Opens a file; what it is its name says.
-    pub(crate) fn open(path: &Path) -> Result<Self, Failure> {
+    /// Looks at a file; what it is its name says.
+    pub(crate) fn check(path: &Path) -> Result<Self, Failure> {
         let fail =
             |error: io::Error| Failure::io(format!("cannot read {}: {error}", path.display()));
-        // Before it is opened: opening a pipe waits for its writer.
-        if fs::metadata(path).map_err(fail)?.is_dir() {
+        let metadata = fs::metadata(path).map_err(fail)?;
+        if metadata.is_dir() {
             return Err(Failure::io(format!(
                 "{} is a directory; give files",
                 path.display()
             )));
         }
-        let file = File::open(path).map_err(fail)?;
-        let metadata = file.metadata().map_err(fail)?;
-        let size = metadata.is_file().then_some(metadata.len());
+        let kind = metadata.file_type();
+        if kind.is_socket() {
+            return Err(Failure::io(format!(
+                "{} is a socket; give files",
+                path.display()
+            )));
+        }
+        let size = kind.is_file().then_some(metadata.len());
+        if size.is_some() {
+            // Whether that works is found out now. A pipe is not opened: that waits for its writer.
+            File::open(path).map_err(fail)?;
+        }
         let guess = mime_guess::from_path(path).first_or_octet_stream();
         let name = path.file_name().unwrap_or(path.as_os_str());
         Ok(Self {
+            path: path.to_owned(),
             name: name.to_string_lossy().into_owned(),
             content_type: guess.essence_str().into(),
             size,
-            file: file.take(size.unwrap_or(u64::MAX)),
         })
     }
 
     /// Sends it, and returns when the server has all of it. The error is for people.
     pub(crate) async fn send(self, client: &Client, bar: ProgressBar) -> Result<(), String> {
         let name = sanitize_line(&self.name);
-        let sent = match client.send_stream(self.transfer()) {
-            Ok(stream) => self.stream(stream, bar.clone()).await,
-            Err(OpenError::Unsupported) => self.send_whole(client).await,
-            Err(error) => Err(error.to_string()),
-        };
-        match sent {
+        match self.send_now(client, bar.clone()).await {
             Ok(()) => {
                 bar.finish();
                 Ok(())
             }
-            Err(error) => {
+            Err(failure) => {
                 bar.abandon();
-                Err(format!("{name} was not sent: {}", sanitize_line(&error)))
+                let why = match failure {
+                    SendFailure::Lost => "the connection ended".into(),
+                    SendFailure::Other(error) => sanitize_line(&error),
+                };
+                Err(format!("{name} was not sent: {why}"))
             }
         }
+    }
+
+    async fn send_now(self, client: &Client, bar: ProgressBar) -> Result<(), SendFailure> {
+        let stream = match client.send_stream(self.transfer()) {
+            Ok(stream) => stream,
+            Err(OpenError::Unsupported) => return self.send_whole(client).await,
+            Err(OpenError::Closed) => return Err(SendFailure::Lost),
+            Err(error) => return Err(SendFailure::Other(error.to_string())),
+        };
+        let handle = Handle::current();
+        // Opening and reading may wait: in a thread of its own.
+        let copied = tokio::task::spawn_blocking(move || {
+            let mut file = self.open()?;
+            handle.block_on(copy(&mut file, self.size, stream, |sent| {
+                bar.set_position(sent);
+            }))
+        });
+        joined(copied.await)
     }
 
     fn transfer(&self) -> Transfer {
@@ -79,44 +107,41 @@ impl Upload {
         }
     }
 
-    async fn stream(mut self, stream: SendStream, bar: ProgressBar) -> Result<(), String> {
-        let handle = Handle::current();
-        // Reading may wait: in a thread of its own.
-        let copied = tokio::task::spawn_blocking(move || {
-            handle.block_on(copy(&mut self.file, self.size, stream, |sent| {
-                bar.set_position(sent);
-            }))
-        });
-        match copied.await {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(SendFailure::Lost)) => Err("the connection ended".into()),
-            Ok(Err(SendFailure::Other(error))) => Err(error),
-            Err(panic) => std::panic::resume_unwind(panic.into_panic()),
-        }
+    /// No further than it was when it was looked at: it may grow.
+    fn open(&self) -> Result<Take<File>, SendFailure> {
+        let file = File::open(&self.path).map_err(|error| SendFailure::read(&error))?;
+        Ok(file.take(self.size.unwrap_or(u64::MAX)))
     }
 
     /// To a server that takes nothing in pieces.
-    async fn send_whole(mut self, client: &Client) -> Result<(), String> {
+    async fn send_whole(self, client: &Client) -> Result<(), SendFailure> {
         let max = client.max_message();
-        let mut content = Vec::new();
-        let most = max.saturating_add(1);
-        let read = self.file.by_ref().take(most).read_to_end(&mut content);
-        read.map_err(|error| format!("cannot read it: {error}"))?;
+        let content_type = self.content_type.clone();
+        let content = tokio::task::spawn_blocking(move || {
+            let mut content = Vec::new();
+            let most = self.open()?.take(max.saturating_add(1));
+            let read = { most }.read_to_end(&mut content);
+            read.map_err(|error| SendFailure::read(&error))?;
+            Ok::<_, SendFailure>(content)
+        });
+        let content = joined(content.await)?;
         if content.len() as u64 > max {
-            return Err(format!(
+            return Err(SendFailure::Other(format!(
                 "this server takes no messages in pieces, and at most {max} bytes in one"
-            ));
+            )));
         }
         if content.is_empty() {
-            return Err("it is empty, and this server takes no empty messages".into());
+            let error = "it is empty, and this server takes no empty messages";
+            return Err(SendFailure::Other(error.into()));
         }
-        let message = Message::new(self.content_type, content);
-        client
-            .send(message)
-            .await
-            .map_err(|error| error.to_string())?;
-        client.flush().await.map_err(|error| error.to_string())
+        let sent = client.send(Message::new(content_type, content)).await;
+        sent.map_err(|_| SendFailure::Lost)?;
+        client.flush().await.map_err(|_| SendFailure::Lost)
     }
+}
+
+fn joined<T>(outcome: Result<T, JoinError>) -> T {
+    outcome.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))
 }
 
 /// Why something was not sent.
@@ -151,8 +176,9 @@ pub(crate) async fn copy(
 ) -> Result<(), SendFailure> {
     loop {
         let mut piece = BytesMut::zeroed(PIECE);
-        let read = match fill(reader, &mut piece) {
+        let read = match reader.read(&mut piece) {
             Ok(read) => read,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
             Err(error) => {
                 stream.cancel("its sender cannot read it");
                 return Err(SendFailure::read(&error));
@@ -174,20 +200,6 @@ pub(crate) async fn copy(
     stream.finish().await?;
     progress(written);
     Ok(())
-}
-
-/// Reads until the buffer is full or the reader at its end.
-fn fill(reader: &mut impl Read, buffer: &mut [u8]) -> io::Result<usize> {
-    let mut filled = 0;
-    while filled < buffer.len() {
-        match reader.read(&mut buffer[filled..]) {
-            Ok(0) => break,
-            Ok(read) => filled += read,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(filled)
 }
 
 /// A bar on standard error, if that is a terminal; otherwise nothing.

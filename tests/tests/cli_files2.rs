@@ -64,7 +64,7 @@ async fn no_name_leads_out_of_the_directory() {
         ("/root/.ssh/.config", "_config"),
         (" .profile", "_profile"),
         (".chat-123456.part", "_chat-123456.part"),
-        ("-rf", "-rf"),
+        ("-rf", "_rf"),
         ("nul\0.txt", "nul_.txt"),
         ("new\nchat-cli: saved line", "new_chat-cli: saved line"),
         ("\x1b[2J\x1b]0;title\x07.txt", "_[2J_]0;title_.txt"),
@@ -288,7 +288,7 @@ fn files_that_cannot_be_sent() {
         ("broken", "No such file"),
         ("good/x", "Not a directory"),
         ("dir", "is a directory; give files"),
-        ("chat.sock", "No such device"),
+        ("chat.sock", "is a socket; give files"),
     ] {
         // One of them is enough: nothing is sent.
         let (good, bad) = (path("good"), path(name));

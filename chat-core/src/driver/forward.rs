@@ -46,6 +46,11 @@ impl<D> Server<D> {
             incoming.refuse(BAD_TYPE);
             return Err(TransferError::Closed);
         }
+        let others = |session: &Session<D>| session.id() != origin;
+        if transfer.file_name().is_some() && !self.sessions().iter().any(others) {
+            incoming.refuse(NOBODY);
+            return Err(TransferError::Closed);
+        }
         let origin = self.session(origin);
         let _turn = match &origin {
             Some(origin) => Some(origin.forward_turn().await),
@@ -71,6 +76,7 @@ impl<D> Server<D> {
         let forwarded = copies.run(first, incoming, &transfer).await;
         match &forwarded {
             Ok(()) => copies.finish(&transfer),
+            Err(TransferError::Peer { reason }) => copies.give_up(reason),
             Err(error) => copies.give_up(&error.to_string()),
         }
         forwarded

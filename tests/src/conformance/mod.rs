@@ -225,7 +225,7 @@ macro_rules! conformance {
                     a_relay_forwards_while_it_arrives, a_slow_receiver_loses_its_own_copy,
                     old_clients_get_one_frame_or_a_notice, limits_are_known_before_sending,
                     streaming_can_be_dropped, a_handler_can_wait_for_its_stream,
-                    stopping_ends_streams, many_unread_streams_are_bounded, a_client_that_takes_next_to_nothing_harms_nobody,
+                    stopping_ends_streams, a_whole_stream_outlives_its_connection, many_unread_streams_are_bounded, a_client_that_takes_next_to_nothing_harms_nobody,
                     large_messages_do_not_wait_for_streams,
                     closing_does_not_wait_for_an_unread_stream, a_busy_client_is_not_gone,
                     a_handler_that_fails_on_a_stream_ends_its_session;

@@ -1,13 +1,14 @@
 //! Messages in pieces: sent from whatever is read, received as they come, forwarded to everybody.
 
 use std::sync::Mutex;
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use chat_core::driver::{
     Client, ClientEvent, Echo, Handler, HandlerError, Incoming, Relay, SendStream, Server, Session,
 };
 use chat_core::{
-    Config, ContentType, Message, OpenError, Receive, SendError, Transfer, TransferError,
+    Backoff, Config, ContentType, Message, OpenError, Receive, SendError, Transfer, TransferError,
 };
 
 use super::cancel::{let_others_run, once};
@@ -621,5 +622,51 @@ pub async fn many_unread_streams_are_bounded<A: Adapter>(world: World<A>) {
         "{told}"
     );
     assert!(kept.len() < 600, "{}", kept.len());
+    server.stop().await;
+}
+
+/// Says everything at once, and goodbye.
+struct Brief;
+
+impl Handler for Brief {
+    type Data = ();
+
+    fn connected(&self, session: &Session) {
+        let stream = session.send_stream(Transfer::new("text/plain"));
+        let mut stream = stream.expect("it is taken");
+        assert!(unwoken(stream.write("all of it")).is_some());
+        // Complete, though nobody waits for it.
+        assert!(unwoken(stream.finish()).is_none());
+        session.close("that was all");
+    }
+
+    async fn message(&self, _: &Session, _: Message) -> Result<(), HandlerError> {
+        Ok(())
+    }
+}
+
+/// Polls a future once, with nobody to wake.
+fn unwoken<T>(future: impl Future<Output = T>) -> Option<T> {
+    let mut cx = Context::from_waker(Waker::noop());
+    match std::pin::pin!(future).poll(&mut cx) {
+        Poll::Ready(done) => Some(done),
+        Poll::Pending => None,
+    }
+}
+
+/// What has arrived whole can be read though its connection is over, and another one is tried.
+pub async fn a_whole_stream_outlives_its_connection<A: Adapter>(world: World<A>) {
+    let server = world.serve(Brief).await;
+    let endpoint = server.endpoints()[0].clone();
+    let backoff = Backoff::new(Duration::from_mins(1), Duration::from_mins(1));
+    let config = Config::default().receive(Receive::Pieces);
+    let client = world.client().config(config).reconnect(backoff);
+    let client = client.connect(endpoint).await.unwrap();
+    // All of it, and the goodbye, is here before anybody asks.
+    world
+        .until("the end of the session", || server.sessions().is_empty())
+        .await;
+    let whole = incoming(&client).await.collect(100).await.unwrap();
+    assert_eq!(whole.as_text(), Some("all of it"));
     server.stop().await;
 }

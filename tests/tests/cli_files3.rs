@@ -1,4 +1,4 @@
-//! What tests have found in the sending and storing of files, and what does not work yet.
+//! Files and long lines in odd circumstances: pipes that wait, ends in the middle, names that pose.
 
 use std::fs;
 use std::path::Path;
@@ -26,7 +26,7 @@ async fn eve(server: &Server) -> Client {
     connected.expect("the server is there")
 }
 
-/// Interactive: opening the pipe waits for a writer, and with it waits everything.
+/// Opening a pipe waits for its writer; the person at the terminal does not.
 #[test]
 fn send_of_a_pipe_without_a_writer_does_not_freeze_the_terminal() {
     let server = Server::start(Transport::Unix, &[]);
@@ -42,7 +42,7 @@ fn send_of_a_pipe_without_a_writer_does_not_freeze_the_terminal() {
     assert_eq!(terminal.wait().0, 130, "{terminal}");
 }
 
-/// To a server of version 1: the pipe is read where signals are waited for.
+/// Whoever waits for a pipe can be interrupted, also if it goes to a server of version 1.
 #[test]
 fn a_pipe_for_a_server_of_version_1_can_be_given_up() {
     if !peer::is_there() {
@@ -59,7 +59,7 @@ fn a_pipe_for_a_server_of_version_1_can_be_given_up() {
     drop(writer);
 }
 
-/// All are opened before the first is sent.
+/// Files are opened one after the other.
 #[test]
 fn more_files_are_sent_than_can_be_open() {
     const LIMITED: &str = "ulimit -n 64; exec \"$0\" \"$@\"";
@@ -83,7 +83,7 @@ fn more_files_are_sent_than_can_be_open() {
     assert_eq!(names(inbox.dir()).len(), paths.len());
 }
 
-/// What is said of a file is not broken like messages: with a long name it looks like one.
+/// What is said of a file is marked on every row: with a long name too it is no message.
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn a_name_cannot_look_like_a_message() {
     let server = Server::start(Transport::Unix, &[]);
@@ -108,7 +108,7 @@ async fn a_name_cannot_look_like_a_message() {
     );
 }
 
-/// Whoever begins a long message and does not go on keeps those of others from being shown.
+/// Whoever begins a long message and does not go on keeps nobody else's from being shown.
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn a_long_message_that_does_not_go_on_holds_up_no_other() {
     let server = Server::start(Transport::Unix, &[]);
@@ -127,8 +127,7 @@ async fn a_long_message_that_does_not_go_on_holds_up_no_other() {
     guest.hears("yyyy");
 }
 
-/// The program ends, and nobody waits for the thread that stores. The more that comes, the less
-/// often it is in time.
+/// A program that is told to end cleans up what it was storing.
 #[test]
 fn who_is_told_to_end_removes_what_is_not_whole() {
     let server = Server::start(Transport::Unix, &[]);
