@@ -8,26 +8,10 @@ use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Command;
 
-use chat_tests::program::files::{Inbox, feed, names, noise, pipe};
+use chat_tests::program::files::{Inbox, eve, feed, names, noise, pipe, text};
 use chat_tests::program::peer::{self, Padding, PeerServer};
 use chat_tests::program::{Program, Server, Signal, Transport, chat_cli, until};
-use chat_tokio::{Client, ClientBuilder, Endpoint, SendStream, Transfer};
-
-/// A path as an argument.
-fn text(path: &Path) -> &str {
-    path.to_str().expect("the path is text")
-}
-
-/// A client that can say anything of what it sends.
-async fn eve(server: &Server) -> Client {
-    let [kind, place] = server.address();
-    let endpoint = match kind {
-        "--tcp" => Endpoint::tcp(place),
-        _ => Endpoint::unix(place),
-    };
-    let connected = ClientBuilder::new().connect(endpoint).await;
-    connected.expect("the server is there")
-}
+use chat_tokio::{Client, SendStream, Transfer};
 
 async fn send(eve: &Client, name: &str, content: &str) {
     let transfer = Transfer::new("text/plain").total(content.len() as u64);

@@ -1,30 +1,13 @@
 //! Files and long lines in odd circumstances: pipes that wait, ends in the middle, names that pose.
 
 use std::fs;
-use std::path::Path;
 use std::process::Command;
 
-use chat_tests::program::files::{Inbox, feed, names, noise, pipe, size};
+use chat_tests::program::files::{Inbox, eve, feed, names, noise, pipe, size, text};
 use chat_tests::program::peer::{self, Padding, PeerServer};
 use chat_tests::program::terminal::Terminal;
 use chat_tests::program::{Program, Server, Signal, Transport, chat_cli, until};
-use chat_tokio::{Client, ClientBuilder, Endpoint, Transfer};
-
-/// A path as an argument.
-fn text(path: &Path) -> &str {
-    path.to_str().expect("the path is text")
-}
-
-/// A client that can say anything of what it sends.
-async fn eve(server: &Server) -> Client {
-    let [kind, place] = server.address();
-    let endpoint = match kind {
-        "--tcp" => Endpoint::tcp(place),
-        _ => Endpoint::unix(place),
-    };
-    let connected = ClientBuilder::new().connect(endpoint).await;
-    connected.expect("the server is there")
-}
+use chat_tokio::Transfer;
 
 /// Opening a pipe waits for its writer; the person at the terminal does not.
 #[test]

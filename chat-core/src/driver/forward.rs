@@ -9,8 +9,7 @@ use bytes::{Bytes, BytesMut};
 use event_listener::{Event, EventListener};
 use uuid::Uuid;
 
-use super::streams::{Incoming, SendStream};
-use super::{Server, Session};
+use super::{Incoming, SendStream, Server, Session};
 use crate::{Config, Message, OpenError, Transfer, TransferError};
 
 /// The source goes on while one receiver is no further behind than this, in bytes.

@@ -6,9 +6,10 @@ use std::io::IoSlice;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use super::incoming::Incoming;
 use super::mailbox::{Inner, Mailbox, Outgoing, PeerLimits, Unsent};
 use super::rt::{Runtime, Sleep, Socket, Stream};
-use super::streams::{Incoming, Streams};
+use super::streams::Streams;
 use crate::{
     Connection, Event, Instant, Message, SendError, State, Transfer, TransferError, TransferId,
 };

@@ -7,7 +7,7 @@ use std::task::{Context, Waker};
 
 use event_listener::Event;
 
-use super::streams::{Outlet, SendStream};
+use super::send_stream::{Outlet, SendStream};
 use crate::message::OVERHEAD;
 use crate::{
     CloseReason, Config, Instant, Message, OpenError, SendError, Stats, Transfer, TransferError,

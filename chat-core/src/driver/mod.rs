@@ -17,9 +17,11 @@ mod forward;
 pub mod futures_io;
 mod handler;
 mod inbox;
+mod incoming;
 mod link;
 mod mailbox;
 pub mod rt;
+mod send_stream;
 mod serve;
 mod server;
 mod session;
@@ -32,9 +34,10 @@ pub use builder::{BindError, ServerBuilder};
 pub use client::{Client, ClientBuilder, ConnectError, FlushError};
 pub use handler::{Echo, Handler, HandlerError, Relay};
 pub use inbox::ClientEvent;
+pub use incoming::Incoming;
+pub use send_stream::{CopyError, SendStream};
 pub use server::{Server, ServerStats};
 pub use session::Session;
-pub use streams::{CopyError, Incoming, SendStream};
 
 /// What an adapter re-exports, so that its users need no other crate.
 pub mod prelude {

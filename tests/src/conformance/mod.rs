@@ -26,6 +26,7 @@ pub mod hostile;
 pub mod limits;
 pub mod messages;
 pub mod raw;
+pub mod receivers;
 pub mod sockets;
 pub mod streams;
 
@@ -222,11 +223,12 @@ macro_rules! conformance {
                 streams: streams_arrive_whole, large_messages_come_back_whole,
                     many_large_messages_take_turns, small_messages_overtake_large_ones,
                     a_dropped_stream_is_given_up, an_unread_stream_waits_alone,
-                    a_relay_forwards_while_it_arrives, a_slow_receiver_loses_its_own_copy,
-                    old_clients_get_one_frame_or_a_notice, limits_are_known_before_sending,
-                    streaming_can_be_dropped, a_handler_can_wait_for_its_stream,
-                    stopping_ends_streams, a_whole_stream_outlives_its_connection, many_unread_streams_are_bounded, a_client_that_takes_next_to_nothing_harms_nobody,
-                    large_messages_do_not_wait_for_streams,
+                    limits_are_known_before_sending, streaming_can_be_dropped,
+                    a_handler_can_wait_for_its_stream, large_messages_do_not_wait_for_streams;
+                receivers: a_relay_forwards_while_it_arrives, a_slow_receiver_loses_its_own_copy,
+                    old_clients_get_one_frame_or_a_notice, stopping_ends_streams,
+                    a_whole_stream_outlives_its_connection, many_unread_streams_are_bounded,
+                    a_client_that_takes_next_to_nothing_harms_nobody,
                     closing_does_not_wait_for_an_unread_stream, a_busy_client_is_not_gone,
                     a_handler_that_fails_on_a_stream_ends_its_session;
                 sockets: several_endpoints_at_once, a_port_in_use_is_an_error,

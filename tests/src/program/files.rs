@@ -5,6 +5,7 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use chat_tokio::{Client, ClientBuilder, Endpoint};
 use rustix::fs::{CWD, FileType, Mode, mknodat};
 
 use super::{Finished, Program, Server, Signal, chat_cli, until};
@@ -148,4 +149,20 @@ impl Inbox {
     pub fn wait(self) -> Finished {
         self.program.wait()
     }
+}
+
+/// A path as an argument.
+pub fn text(path: &Path) -> &str {
+    path.to_str().expect("the path is text")
+}
+
+/// A client that can say anything of what it sends.
+pub async fn eve(server: &Server) -> Client {
+    let [kind, place] = server.address();
+    let endpoint = match kind {
+        "--tcp" => Endpoint::tcp(place),
+        _ => Endpoint::unix(place),
+    };
+    let connected = ClientBuilder::new().connect(endpoint).await;
+    connected.expect("the server is there")
 }

@@ -1,0 +1,126 @@
+//! What the application asks for: messages, and the end.
+
+use super::{Connection, Leaving, Phase, Sort, State};
+use crate::frame::{Extra, FrameKind};
+use crate::{CloseReason, Instant, Message, SendError};
+
+impl Connection {
+    /// Queues a message.
+    ///
+    /// `Ok` means that it is in the outbox, not that it has arrived. An error hands the message
+    /// back and changes nothing; [`SendError::Full`] means to try again when
+    /// [`consume_transmit`](Self::consume_transmit) has made room.
+    ///
+    /// To a peer that takes chunks, a message above [`Config::chunk_threshold`] goes out in
+    /// pieces, and smaller ones overtake it. It has room of its own: the outbox may be full for one
+    /// and not for the other. If the peer gives it up, an [`Event::Undelivered`] says so.
+    pub fn send(&mut self, now: Instant, message: Message) -> Result<(), SendError> {
+        let now = self.latest(now);
+        match self.phase {
+            Phase::Handshake { .. } => return Err(SendError::NotEstablished(message)),
+            Phase::Established if self.leaving.is_none() => {}
+            _ => return Err(SendError::Closed(message)),
+        }
+        let message = self.config.check(message)?;
+        if message.content().len() as u64 > self.max_message() {
+            return Err(SendError::TooLarge(message));
+        }
+        if self.is_chunked(&message) {
+            return self.send_in_chunks(now, message);
+        }
+        // What cannot fit now is not hashed first.
+        let max = self.config.max_outbox;
+        if !self.outbox.has_room(message.content().len(), max) {
+            return Err(SendError::Full(message));
+        }
+        let encoded = self.encode(
+            FrameKind::Message,
+            message.content_type().clone(),
+            message.content().clone(),
+            Extra::None,
+            self.min_len(),
+        );
+        match encoded {
+            Ok(frame) if self.outbox.has_room(frame.len(), max) => {
+                self.push(now, frame, Sort::Message);
+                Ok(())
+            }
+            Ok(_) => Err(SendError::Full(message)),
+            // Not after the check above.
+            Err(_) => Err(SendError::TooLarge(message)),
+        }
+    }
+
+    /// Tells the peer that something went wrong; the connection lives on. A version 1 client ends
+    /// its side when it hears of an error.
+    ///
+    /// Text above 1,024 bytes is cut. Does nothing unless the connection is established, or when
+    /// too many errors wait already.
+    pub fn send_error(&mut self, now: Instant, text: &str) {
+        let now = self.latest(now);
+        if self.state() == State::Established {
+            let frame = self.error_frame(text, self.min_len());
+            if self.outbox.has_room(frame.len(), self.config.max_outbox) {
+                self.push(now, frame, Sort::Other);
+            }
+        }
+    }
+
+    /// Ends the connection when everything queued has been sent: the peer is told `reason`, of
+    /// which it gets the first 1,024 bytes.
+    ///
+    /// What still arrives is discarded, and streams that are not finished are given up. Before the
+    /// connection is established it ends at once; when it is closing already, nothing changes.
+    pub fn close(&mut self, now: Instant, reason: &str) {
+        let now = self.latest(now);
+        match self.phase {
+            Phase::Handshake { .. } => self.end(CloseReason::Local {
+                reason: reason.into(),
+            }),
+            Phase::Established if self.leaving.is_none() => {
+                self.give_up_unfinished(now, "closing");
+                self.drop_all_incoming("closing");
+                let queued = self.config.at_min_rate(self.outbox_bytes());
+                self.leaving = Some(Leaving {
+                    reason: reason.into(),
+                    deadline: now + queued + self.config.close_timeout,
+                });
+                self.fill(now);
+            }
+            _ => {}
+        }
+    }
+
+    /// Like [`close`](Self::close), but drops what is queued: the peer is told next.
+    pub fn abort(&mut self, now: Instant, reason: &str) {
+        if matches!(self.phase, Phase::Established) {
+            self.drop_unsent();
+        }
+        self.close(now, reason);
+        let now = self.latest(now);
+        self.fill(now);
+    }
+
+    /// Puts into the outbox what is to be sent of transfers, and says goodbye when that was all.
+    pub(super) fn fill(&mut self, now: Instant) {
+        if !matches!(self.phase, Phase::Established) {
+            return;
+        }
+        self.make_answers(now);
+        self.make_pieces(now);
+        if !self.outgoing.is_unsent()
+            && let Some(leaving) = self.leaving.take()
+        {
+            self.push_disconnect(now, &leaving.reason);
+            let queued = self.config.at_min_rate(self.outbox.bytes());
+            let reason = leaving.reason;
+            self.begin_closing(now + queued, CloseReason::Local { reason });
+        }
+    }
+
+    /// Drops everything that is queued, but what has been begun.
+    pub(super) fn drop_unsent(&mut self) {
+        self.outbox.clear_unbegun();
+        self.outgoing.clear();
+    }
+}
