@@ -16,7 +16,7 @@ use crate::{Config, Message, OpenError, Transfer, TransferError};
 const PACE: u64 = 256 * 1024;
 /// A receiver that is further behind than this, in all transfers together, loses its copy, in
 /// bytes. Contents are in memory once, however many are behind.
-const LAG: u64 = 32 * 1024 * 1024;
+const LAG: u64 = 48 * 1024 * 1024;
 /// How much is put together at a time for sessions that take nothing in pieces, in bytes.
 const COLLECTED: usize = 96 * 1024 * 1024;
 
@@ -31,7 +31,7 @@ impl<D> Server<D> {
     /// while it arrives: without collecting it first. Returns when it has been taken in whole; its
     /// copies may still be under way.
     ///
-    /// The source is slowed to the pace of the fastest receiver. One that falls more than 32 MiB
+    /// The source is slowed to the pace of the fastest receiver. One that falls more than 48 MiB
     /// behind, in all messages together, loses its copy and is told; the others do not notice. To a
     /// session that takes no messages in pieces it goes as one frame if it fits; otherwise that
     /// session gets a text message that says what it missed. No more than 96 MiB are put together

@@ -49,7 +49,7 @@ pub async fn a_relay_forwards_while_it_arrives<A: Adapter>(world: World<A>) {
 
 /// A receiver that does not read loses its copy, and nobody else anything.
 pub async fn a_slow_receiver_loses_its_own_copy<A: Adapter>(world: World<A>) {
-    const LEN: usize = 40_000_000;
+    const LEN: usize = 70_000_000;
     let server = world.serve(Relay).await;
     let client = reader(&world, &server).await;
     let (slow, quick) = (reader(&world, &server).await, reader(&world, &server).await);
