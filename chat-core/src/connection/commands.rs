@@ -11,9 +11,10 @@ impl Connection {
     /// back and changes nothing; [`SendError::Full`] means to try again when
     /// [`consume_transmit`](Self::consume_transmit) has made room.
     ///
-    /// To a peer that takes chunks, a message above [`Config::chunk_threshold`](crate::Config::chunk_threshold) goes out in
-    /// pieces, and smaller ones overtake it. It has room of its own: the outbox may be full for one
-    /// and not for the other. If the peer gives it up, an [`Event::Undelivered`](crate::Event::Undelivered) says so.
+    /// To a peer that takes chunks, a message above
+    /// [`Config::chunk_threshold`](crate::Config::chunk_threshold) goes out in pieces, and smaller
+    /// ones overtake it. It has room of its own: the outbox may be full for one and not for the
+    /// other. If the peer gives it up, an [`Event::Undelivered`](crate::Event::Undelivered) says so.
     pub fn send(&mut self, now: Instant, message: Message) -> Result<(), SendError> {
         let now = self.latest(now);
         match self.phase {
