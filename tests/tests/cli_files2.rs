@@ -429,14 +429,14 @@ fn a_full_disk_costs_one_file() {
 fn whoever_reads_too_slowly_loses_its_copy_and_the_others_do_not_wait() {
     let server = Server::start(Transport::Tcp, &[]);
     let [slow, fast] = ["slow", "fast"].map(|name| Inbox::open(&server, name));
-    let content = noise(50_000_000, 1);
+    let content = noise(90_000_000, 1);
     let path = server.path("large");
     fs::write(&path, &content).expect("a file can be written");
     slow.program().signal(Signal::STOP);
     server.run(&["--send", text(&path)], "").expect(0);
     assert!(fast.saved("large") == content);
     slow.program().signal(Signal::CONT);
-    let said = "large (application/octet-stream, 47.68 MiB) did not arrive: given up";
+    let said = "large (application/octet-stream, 85.83 MiB) did not arrive: given up";
     slow.program().log(said);
     assert!(names(slow.dir()).is_empty());
     fs::write(&path, "small").expect("a file can be written");
