@@ -1,8 +1,9 @@
 //! `connect --send`.
 
 use std::cell::RefCell;
+use std::time::Duration;
 
-use chat_tokio::{Client, ClientEvent};
+use chat_tokio::{Client, ClientEvent, CloseReason};
 
 use crate::arrivals::{Arrival, Arrivals};
 use crate::exit::Failure;
@@ -10,6 +11,9 @@ use crate::pipe::GOODBYE;
 use crate::screen::{note, sanitize_line};
 use crate::signals::Signals;
 use crate::upload::{Upload, bar};
+
+/// How long after a transfer the connection may end for the same reason.
+const SOON: Duration = Duration::from_millis(200);
 
 /// Sends files, one after the other, and ends when the server has them all. Meanwhile files that
 /// arrive are stored, if there is a place for them; messages are not shown.
@@ -39,7 +43,7 @@ pub(crate) async fn run(
             outcome = &mut sending, if !sent => match outcome {
                 Ok(()) => sent = true,
                 // Why, the end of the connection may say better.
-                Err(error) => break Err(match client.closed() {
+                Err(error) => break Err(match ended_soon(&client).await {
                     Some(reason) => Failure::closed(&reason).after(&error),
                     None => Failure::io(error),
                 }),
@@ -78,6 +82,20 @@ pub(crate) async fn run(
         done = end => done,
         () = signals.next() => Err(Failure::interrupted()),
     }
+}
+
+/// Why the connection is over, if it is, or is about to be: a server that ends gives transfers up
+/// just before.
+async fn ended_soon(client: &Client) -> Option<CloseReason> {
+    let end = async {
+        while let Some(event) = client.recv().await {
+            if let ClientEvent::Disconnected { retry_in: None, .. } = event {
+                break;
+            }
+        }
+    };
+    let _ = tokio::time::timeout(SOON, end).await;
+    client.closed()
 }
 
 /// Says what has become of a file that came. What failed is the program's failure, in the end.
