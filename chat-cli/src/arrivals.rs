@@ -1,7 +1,7 @@
 //! Messages that arrive in pieces: files are stored, the rest is put together.
 
 use std::fs::File;
-use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::io::{self, Seek, SeekFrom, Write};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -16,6 +16,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
 use crate::screen::sanitize_line;
 use crate::store::{SaveDir, safe_name};
+use crate::tasks::joined;
 
 /// What is larger waits on disk.
 const IN_MEMORY: usize = 1024 * 1024;
@@ -148,9 +149,7 @@ impl Arrivals {
             let Ok(place) = places.acquire_owned().await else {
                 return;
             };
-            let received = tokio::task::spawn_blocking(receive).await;
-            let received =
-                received.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()));
+            let received = joined(tokio::task::spawn_blocking(receive).await);
             let arrival = received.unwrap_or_else(|text| Arrival::Failed { text, file });
             // Nobody waits for it at the end of the program.
             let _ = done.send((arrival, place)).await;
@@ -281,18 +280,4 @@ impl Write for Content {
     fn flush(&mut self) -> io::Result<()> {
         self.file.flush()
     }
-}
-
-/// Calls `each` with everything that a file has, and goes back to its beginning.
-pub(crate) fn read_through(file: &mut File, mut each: impl FnMut(&[u8])) -> io::Result<()> {
-    let mut buffer = vec![0; 64 * 1024];
-    file.seek(SeekFrom::Start(0))?;
-    loop {
-        match file.read(&mut buffer)? {
-            0 => break,
-            read => each(&buffer[..read]),
-        }
-    }
-    file.seek(SeekFrom::Start(0))?;
-    Ok(())
 }

@@ -13,6 +13,7 @@ use crate::lines::Source;
 use crate::pipe::{GOODBYE, Manner};
 use crate::signals::Signals;
 use crate::store::SaveDir;
+use crate::tasks::joined;
 use crate::upload::Upload;
 use crate::{interactive, pipe, send};
 
@@ -30,9 +31,7 @@ pub(crate) async fn run(args: Connect) -> Result<(), Failure> {
             let max = client.max_message().max(client.max_stream().unwrap_or(0));
             let checked = tokio::task::spawn_blocking(move || source.check(max).map(|()| source));
             let source = tokio::select! {
-                checked = checked => {
-                    checked.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))
-                }
+                checked = checked => joined(checked),
                 () = signals.next() => Err(Failure::interrupted()),
             };
             let source = match source {
@@ -80,9 +79,7 @@ async fn open(args: &Connect) -> Result<(Work, Arrivals, Client), Failure> {
         };
         Ok((work, Arrivals::new(dir)))
     });
-    let opened = opened.await;
-    let (work, arrivals) =
-        opened.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))?;
+    let (work, arrivals) = joined(opened.await)?;
     let config = args.common.config()?.receive(Receive::Pieces);
     let connected = match args.common.runtime {
         Runtime::Tokio => connect::<chat_tokio::Tokio>(args, config).await,

@@ -1,13 +1,12 @@
 //! Messages from the lines of a file or of standard input.
 
 use std::fs::{self, File};
-use std::io::{self, BufRead, BufReader, Read, Write};
+use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 use tokio::sync::mpsc::{self, Receiver};
 
-use crate::arrivals::read_through;
 use crate::exit::Failure;
 
 /// Lines up to this size are kept in memory, in bytes; longer ones on disk.
@@ -297,6 +296,20 @@ impl Utf8 {
     fn is_valid(&self) -> bool {
         !self.broken && self.partial.is_empty()
     }
+}
+
+/// Calls `each` with everything that a file has, and goes back to its beginning.
+fn read_through(file: &mut File, mut each: impl FnMut(&[u8])) -> io::Result<()> {
+    let mut buffer = vec![0; 64 * 1024];
+    file.seek(SeekFrom::Start(0))?;
+    loop {
+        match file.read(&mut buffer)? {
+            0 => break,
+            read => each(&buffer[..read]),
+        }
+    }
+    file.seek(SeekFrom::Start(0))?;
+    Ok(())
 }
 
 /// A line without the white space around it: Unicode's if it is text.

@@ -16,6 +16,7 @@ mod send;
 mod serve;
 mod signals;
 mod store;
+mod tasks;
 mod upload;
 
 use std::io::{self, IsTerminal};

@@ -17,6 +17,7 @@ use crate::printer::Printer;
 use crate::screen::{note, sanitize_line};
 use crate::send::told;
 use crate::signals::Signals;
+use crate::tasks::joined;
 use crate::upload::{self, SendFailure};
 
 /// The longest wait that makes a difference.
@@ -333,10 +334,7 @@ type Uploading = JoinHandle<Result<(), SendFailure>>;
 /// Waits for the line that is on its way by itself.
 async fn finished(upload: &mut Option<Uploading>) -> Result<(), SendFailure> {
     match upload {
-        Some(upload) => match upload.await {
-            Ok(sent) => sent,
-            Err(panic) => std::panic::resume_unwind(panic.into_panic()),
-        },
+        Some(upload) => joined(upload.await),
         None => std::future::pending().await,
     }
 }

@@ -8,6 +8,7 @@ use tokio::task::JoinHandle;
 use crate::arrivals::Shown;
 use crate::exit::Failure;
 use crate::screen::sanitize;
+use crate::tasks::joined;
 
 /// How many messages may wait to be printed.
 const WAITING: usize = 64;
@@ -34,10 +35,7 @@ impl Printer {
     /// Waits until everything is printed, or that has failed.
     pub(crate) async fn finish(self) -> Result<(), Failure> {
         drop(self.messages);
-        match self.task.await {
-            Ok(done) => done,
-            Err(panic) => std::panic::resume_unwind(panic.into_panic()),
-        }
+        joined(self.task.await)
     }
 }
 

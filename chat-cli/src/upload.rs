@@ -9,10 +9,10 @@ use bytes::BytesMut;
 use chat_tokio::{Client, ContentType, Message, OpenError, SendStream, Transfer, TransferError};
 use indicatif::{ProgressBar, ProgressStyle};
 use tokio::runtime::Handle;
-use tokio::task::JoinError;
 
 use crate::exit::Failure;
 use crate::screen::sanitize_line;
+use crate::tasks::joined;
 
 /// How much is read at once: what a piece may have.
 const PIECE: usize = 64 * 1024;
@@ -138,10 +138,6 @@ impl Upload {
         sent.map_err(|_| SendFailure::Lost)?;
         client.flush().await.map_err(|_| SendFailure::Lost)
     }
-}
-
-fn joined<T>(outcome: Result<T, JoinError>) -> T {
-    outcome.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))
 }
 
 /// Why something was not sent.

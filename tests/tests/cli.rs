@@ -4,27 +4,15 @@ use std::fs;
 use std::io::{Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
+use chat_tests::program::files::{file, text};
 use chat_tests::program::{Program, Server, Signal, Transport, lines, until};
 use chat_tokio::{Endpoint, Handler, HandlerError, Message, Session};
 
 /// The most that a message may have which a server keeps whole, in bytes.
 const LARGEST: usize = 64 * 1024 * 1024;
-
-/// A path as an argument.
-fn text(path: &Path) -> &str {
-    path.to_str().expect("the path is text")
-}
-
-/// A file with this in the server's folder.
-fn file(server: &Server, name: &str, content: impl AsRef<[u8]>) -> String {
-    let path = server.path(name);
-    fs::write(&path, content).expect("the file can be written");
-    text(&path).into()
-}
 
 #[test]
 fn help_shows_by_example() {

@@ -3,24 +3,11 @@
 use std::fs::{self, File};
 use std::io::{Seek, SeekFrom, Write};
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
-use chat_tests::program::files::{Inbox, feed, names, noise, pipe, size};
+use chat_tests::program::files::{Inbox, feed, file, names, noise, pipe, size, text};
 use chat_tests::program::{Finished, Guest, Server, Signal, Transport, until};
-
-/// A path as an argument.
-fn text(path: &Path) -> &str {
-    path.to_str().expect("the path is text")
-}
-
-/// A file with this in the server's folder.
-fn file(server: &Server, name: &str, content: impl AsRef<[u8]>) -> String {
-    let path = server.path(name);
-    fs::write(&path, content).expect("the file can be written");
-    text(&path).into()
-}
 
 /// Sends files to everybody, which must go well and without a word.
 fn send(server: &Server, paths: &[&str]) {

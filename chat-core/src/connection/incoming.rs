@@ -13,7 +13,7 @@ use super::goodbye::error_text;
 use super::outgoing::{Answer, MIN_COST};
 use super::{Connection, Sort};
 use crate::frame::{
-    ChunkOp, EncodedFrame, Extra, Frame, FrameError, FrameKind, HeaderFault, MAX_CHUNK,
+    ChunkOp, EncodedFrame, Extra, Frame, FrameError, FrameKind, HeaderFault, MAX_CHUNK, append,
 };
 use crate::{
     ContentType, Event, Instant, Message, ProtocolError, Read, Receive, Transfer, TransferError,
@@ -105,6 +105,12 @@ impl Incoming {
 
     fn position(&self, id: u64) -> Option<usize> {
         self.transfers.iter().position(|it| it.id == id)
+    }
+
+    /// One whose sender has not said its last word.
+    fn going_on(&self, id: u64) -> Option<usize> {
+        self.position(id)
+            .filter(|index| !self.transfers[*index].ended)
     }
 
     /// Forgets those that are over for the peer and for the application.
@@ -321,9 +327,7 @@ impl Connection {
         content_type: &ContentType,
         piece: Bytes,
     ) {
-        let open = self.incoming.position(id);
-        let open = open.filter(|index| !self.incoming.transfers[*index].ended);
-        let Some(index) = open else {
+        let Some(index) = self.incoming.going_on(id) else {
             return self.fail(now, ProtocolError::WrongTransfer);
         };
         let it = &mut self.incoming.transfers[index];
@@ -353,13 +357,9 @@ impl Connection {
             (_, Some(error)) => return self.refuse_incoming(id, error),
             (Body::Pieces(pieces), None) => pieces.push_back(piece),
             (Body::Whole(bytes), None) => {
-                if bytes.capacity() - bytes.len() < piece.len() {
-                    // Double, but never past what is still to come.
-                    let rest = it.total.map_or(u64::MAX, |total| total - it.received);
-                    let rest = usize::try_from(rest).unwrap_or(usize::MAX);
-                    bytes.reserve(piece.len().max(bytes.len()).min(rest));
-                }
-                bytes.extend_from_slice(&piece);
+                let rest = it.total.map_or(u64::MAX, |total| total - it.received);
+                let rest = usize::try_from(rest).unwrap_or(usize::MAX);
+                append(bytes, &piece, rest);
                 it.taken += len.max(MIN_COST);
                 self.incoming.due = true;
             }
@@ -368,9 +368,7 @@ impl Connection {
     }
 
     fn end_receiving(&mut self, now: Instant, id: u64, offset: u64) {
-        let open = self.incoming.position(id);
-        let open = open.filter(|index| !self.incoming.transfers[*index].ended);
-        let Some(index) = open else {
+        let Some(index) = self.incoming.going_on(id) else {
             return self.fail(now, ProtocolError::WrongTransfer);
         };
         let it = &mut self.incoming.transfers[index];
@@ -404,9 +402,7 @@ impl Connection {
 
     /// The sender gives it up.
     fn abort_receiving(&mut self, now: Instant, id: u64, reason: Box<str>) {
-        let open = self.incoming.position(id);
-        let open = open.filter(|index| !self.incoming.transfers[*index].ended);
-        let Some(index) = open else {
+        let Some(index) = self.incoming.going_on(id) else {
             return self.fail(now, ProtocolError::WrongTransfer);
         };
         let it = &mut self.incoming.transfers[index];

@@ -313,10 +313,8 @@ impl<R: Runtime> Link<R> {
     /// Ends the connection without sending what waits.
     fn abort(&mut self, now: Instant, reason: &str) {
         let waiting = self.waiting.take().is_some_and(|it| it.is_message());
-        let lost = u32::from(waiting) + u32::from(self.waiting_large.take().is_some());
-        for _ in 0..lost {
-            self.mailbox.lock().add_lost();
-        }
+        let lost = u64::from(waiting) + u64::from(self.waiting_large.take().is_some());
+        self.mailbox.lock().add_lost(lost);
         self.closing = true;
         self.connection.abort(now, reason);
     }
@@ -354,7 +352,7 @@ impl<R: Runtime> Link<R> {
             Err(SendError::Full(message)) => return Some(message),
             // Queued before there was a peer.
             Err(SendError::TooLarge(message)) => {
-                self.mailbox.lock().add_lost();
+                self.mailbox.lock().add_lost(1);
                 self.undelivered.push_back(Event::Undelivered {
                     content_type: message.content_type().clone(),
                     size: message.content().len() as u64,

@@ -406,9 +406,9 @@ impl Inner {
         std::mem::take(&mut self.opening)
     }
 
-    /// One more message was lost.
-    pub(super) fn add_lost(&mut self) {
-        self.lost += 1;
+    /// So many messages more were lost.
+    pub(super) fn add_lost(&mut self, messages: u64) {
+        self.lost += messages;
     }
 
     /// Takes the next message from the queue.

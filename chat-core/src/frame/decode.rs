@@ -237,12 +237,17 @@ impl Content {
         if part.len() == fixed.content_len {
             return Some(Bytes::copy_from_slice(part));
         }
-        if self.received.capacity() - self.received.len() < part.len() {
-            // Double, but never past what is still to come.
-            let more = part.len().max(self.received.len()).min(wanted);
-            self.received.reserve(more);
-        }
-        self.received.extend_from_slice(part);
+        append(&mut self.received, part, wanted);
         (part.len() == wanted).then(|| mem::take(&mut self.received).freeze())
     }
+}
+
+/// Adds a part to what has arrived, of which `wanted` bytes are still to come.
+pub(crate) fn append(received: &mut BytesMut, part: &[u8], wanted: usize) {
+    if received.capacity() - received.len() < part.len() {
+        // Double, but never past what is still to come.
+        let more = part.len().max(received.len()).min(wanted);
+        received.reserve(more);
+    }
+    received.extend_from_slice(part);
 }

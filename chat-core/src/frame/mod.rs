@@ -37,6 +37,7 @@ use bytes::Bytes;
 use uuid::Uuid;
 
 pub use decode::Decoder;
+pub(crate) use decode::append;
 pub use encode::{EncodedFrame, Encoder};
 pub use error::{EncodeError, FrameError, HeaderFault};
 pub use extra::{

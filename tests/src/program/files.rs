@@ -156,6 +156,13 @@ pub fn text(path: &Path) -> &str {
     path.to_str().expect("the path is text")
 }
 
+/// A file with this in the server's folder.
+pub fn file(server: &Server, name: &str, content: impl AsRef<[u8]>) -> String {
+    let path = server.path(name);
+    fs::write(&path, content).expect("the file can be written");
+    text(&path).into()
+}
+
 /// A client that can say anything of what it sends.
 pub async fn eve(server: &Server) -> Client {
     let [kind, place] = server.address();
