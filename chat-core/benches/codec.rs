@@ -5,7 +5,7 @@ use std::hint::black_box;
 use std::sync::Arc;
 
 use chat_core::frame::{Decoder, Encoder, Extra, Frame, FrameKind, LEGACY_MIN_FRAME, Limits};
-use chat_core::{Config, Connection, ContentType, Event, Instant, Key, Message, Uuid};
+use chat_core::{Config, Connection, ContentType, Entropy, Event, Instant, Key, Message, Uuid};
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
@@ -155,8 +155,8 @@ fn pump(from: &mut Connection, to: &mut Connection) -> bool {
 
 /// Handshake, 1,000 messages, goodbye: everything but the transport.
 fn conversation(messages: &Message, config: &Arc<Config>) -> u64 {
-    let mut client = Connection::client(Arc::clone(config), NOW);
-    let mut server = Connection::server(Arc::clone(config), SESSION, NOW);
+    let mut client = Connection::client(Arc::clone(config), Entropy::new([1; 32]), NOW);
+    let mut server = Connection::server(Arc::clone(config), SESSION, Entropy::new([2; 32]), NOW);
     while pump(&mut server, &mut client) || pump(&mut client, &mut server) {}
     let mut received = 0;
     for _ in 0..1_000 {

@@ -7,7 +7,9 @@ use std::hint::black_box;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use chat_core::{Config, Connection, Event, Instant, Message, Read, Receive, Transfer, Uuid};
+use chat_core::{
+    Config, Connection, Entropy, Event, Instant, Message, Read, Receive, Transfer, Uuid,
+};
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
@@ -43,8 +45,8 @@ impl Pipe {
 fn established(receive: Receive) -> (Connection, Connection, Pipe) {
     let config = Config::default().max_message(1 << 40).receive(receive);
     let config = Arc::new(config);
-    let mut client = Connection::client(Arc::clone(&config), NOW);
-    let mut server = Connection::server(config, Uuid::from_u128(1), NOW);
+    let mut client = Connection::client(Arc::clone(&config), Entropy::new([1; 32]), NOW);
+    let mut server = Connection::server(config, Uuid::from_u128(1), Entropy::new([2; 32]), NOW);
     let mut pipe = Pipe(Vec::new());
     pipe.carry(&mut server, &mut client);
     pipe.carry(&mut client, &mut server);

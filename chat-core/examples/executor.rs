@@ -11,7 +11,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
-use chat_core::{CloseReason, Config, Connection, Event, Instant, Message, Uuid};
+use chat_core::{CloseReason, Config, Connection, Entropy, Event, Instant, Message, Uuid};
 
 /// The executor: polls its tasks in turn until all are done. Nothing here ever sleeps, so nothing
 /// needs to be woken.
@@ -130,18 +130,29 @@ fn main() {
     let config = Arc::new(Config::default());
     let (up, down) = (Rc::default(), Rc::default());
     let client = Session {
-        connection: Connection::client(Arc::clone(&config), NOW),
+        connection: Connection::client(Arc::clone(&config), entropy(), NOW),
         transport: Transport {
             incoming: Rc::clone(&down),
             outgoing: Rc::clone(&up),
         },
     };
     let server = Session {
-        connection: Connection::server(config, Uuid::from_u128(1), NOW),
+        connection: Connection::server(config, Uuid::from_u128(1), entropy(), NOW),
         transport: Transport {
             incoming: up,
             outgoing: down,
         },
     };
     execute(vec![Box::pin(ask(client)), Box::pin(serve(server))]);
+}
+
+/// Random bytes from the operating system.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a program brings its own randomness"
+)]
+fn entropy() -> Entropy {
+    let mut random = [0; 32];
+    getrandom::fill(&mut random).expect("the operating system has random bytes");
+    Entropy::new(random)
 }

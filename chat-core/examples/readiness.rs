@@ -7,7 +7,7 @@ use std::io::{self, ErrorKind, IoSlice, Read, Write};
 use std::net::Shutdown;
 use std::sync::Arc;
 
-use chat_core::{Config, Connection, Event, Instant, Message, Role, Uuid};
+use chat_core::{Config, Connection, Entropy, Event, Instant, Message, Role, Uuid};
 use mio::net::{TcpListener, TcpStream};
 use mio::{Events, Interest, Poll, Token};
 
@@ -38,7 +38,7 @@ fn main() -> io::Result<()> {
         // A few at a time: a listening socket holds no more than 128 that were not accepted.
         let more = 50.min(CLIENTS - clients);
         for _ in 0..more {
-            let connection = Connection::client(Arc::clone(&config), now());
+            let connection = Connection::client(Arc::clone(&config), entropy(), now());
             add(
                 &poll,
                 &mut peers,
@@ -61,7 +61,7 @@ fn main() -> io::Result<()> {
             while let Ok((socket, _)) = listener.accept() {
                 // A real server takes a random id: nobody should be able to guess it.
                 let id = Uuid::from_u128(peers.len() as u128);
-                let connection = Connection::server(Arc::clone(&config), id, now());
+                let connection = Connection::server(Arc::clone(&config), id, entropy(), now());
                 add(&poll, &mut peers, connection, socket)?;
             }
         }
@@ -146,4 +146,15 @@ fn write(connection: &mut Connection, socket: &mut TcpStream, writing: &mut bool
     if connection.is_write_finished() && std::mem::take(writing) {
         let _ = socket.shutdown(Shutdown::Write);
     }
+}
+
+/// Random bytes from the operating system.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a program brings its own randomness"
+)]
+fn entropy() -> Entropy {
+    let mut random = [0; 32];
+    getrandom::fill(&mut random).expect("the operating system has random bytes");
+    Entropy::new(random)
 }

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use chat_core::{CloseReason, Config, Connection, Event, Instant, Message, Uuid};
+use chat_core::{CloseReason, Config, Connection, Entropy, Event, Instant, Message, Uuid};
 
 const CLIENTS: u128 = 10;
 const MESSAGES: u32 = 100;
@@ -33,7 +33,7 @@ fn main() -> io::Result<()> {
             let config = Arc::clone(&server_config);
             // A real server takes a random id: nobody should be able to guess it.
             let id = Uuid::from_u128(number);
-            let connection = Connection::server(config, id, since(epoch));
+            let connection = Connection::server(config, id, entropy(), since(epoch));
             sessions.push(thread::spawn(move || run(socket, connection, epoch, echo)));
         }
         for session in sessions {
@@ -46,7 +46,7 @@ fn main() -> io::Result<()> {
     let mut clients = Vec::new();
     for _ in 0..CLIENTS {
         let socket = TcpStream::connect(address)?;
-        let connection = Connection::client(Arc::clone(&config), since(epoch));
+        let connection = Connection::client(Arc::clone(&config), entropy(), since(epoch));
         let mut replies = 0;
         clients.push(thread::spawn(move || {
             run(socket, connection, epoch, |connection, now, event| {
@@ -139,4 +139,15 @@ fn run(
 /// The time, as the core counts it.
 fn since(epoch: std::time::Instant) -> Instant {
     Instant::EPOCH + epoch.elapsed()
+}
+
+/// Random bytes from the operating system.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a program brings its own randomness"
+)]
+fn entropy() -> Entropy {
+    let mut random = [0; 32];
+    getrandom::fill(&mut random).expect("the operating system has random bytes");
+    Entropy::new(random)
 }

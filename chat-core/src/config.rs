@@ -1,15 +1,16 @@
 //! Settings of a connection.
 
+use alloc::collections::BTreeMap;
+use alloc::sync::Arc;
 use core::time::Duration;
 
 use crate::frame::{
     ChunkLimits, Extensions, Limits, MAX_CHUNK, MAX_CONTENT, MAX_HEADER, MAX_INTEGER, MIN_CHUNK,
     MIN_PING_TIMEOUT, MIN_WINDOW,
 };
-use crate::key::Key;
 #[cfg(feature = "driver")]
 use crate::message::OVERHEAD;
-use crate::{ContentType, Message, SendError};
+use crate::{ContentType, Identity, Key, KeyId, Message, Security, SendError};
 
 /// The longest content of a frame that is no message: a goodbye whose reason is escaped.
 const MIN_CONTENT: u32 = 8 * 1024;
@@ -32,6 +33,9 @@ const MAX_CONTENT_TYPE: usize = 8 * 1024;
 #[derive(Clone, Debug)]
 pub struct Config {
     pub(crate) key: Key,
+    identities: Arc<BTreeMap<KeyId, (Arc<str>, Key)>>,
+    pub(crate) sec: bool,
+    pub(crate) min_security: Option<Security>,
     pub(crate) handshake_timeout: Duration,
     pub(crate) heartbeat: Option<Duration>,
     pub(crate) idle_timeout: Option<Duration>,
@@ -70,6 +74,9 @@ impl Config {
     pub fn new(key: Key) -> Self {
         Self {
             key,
+            identities: Arc::default(),
+            sec: true,
+            min_security: None,
             handshake_timeout: Duration::from_secs(10),
             heartbeat: Some(Duration::from_secs(5)),
             idle_timeout: Some(Duration::from_secs(30)),
@@ -168,7 +175,50 @@ impl Config {
     /// Nothing beyond version 1 is offered or taken: no extension of PROTOCOL.md §4.6.
     #[must_use]
     pub fn version_1(self) -> Self {
-        self.coalesce(false).ping_timeout(None).chunks(false)
+        self.coalesce(false)
+            .ping_timeout(None)
+            .chunks(false)
+            .sec(false)
+            .min_security(Security::Legacy)
+    }
+
+    /// One more key that clients of a server may hold, and the name of whoever does. With `sec` each
+    /// client may have a key of its own: [`Connection::identity`](crate::Connection::identity) says
+    /// who it is. The key of [`new`](Self::new) is good for `sec` too, and the only one of version 1
+    /// clients. A key has one name: the last.
+    #[must_use]
+    pub fn identity(mut self, name: &str, key: Key) -> Self {
+        Arc::make_mut(&mut self.identities).insert(key.id(), (name.into(), key));
+        self
+    }
+
+    /// Whether to authenticate each frame for its session and its place, where the peer does so too:
+    /// yes (PROTOCOL.md §4.7).
+    #[must_use]
+    pub fn sec(mut self, yes: bool) -> Self {
+        self.sec = yes;
+        self
+    }
+
+    /// The least security that a connection must have; one below it ends in the handshake.
+    ///
+    /// By default, if this is not called, it is up to what drives the connection: servers and clients
+    /// of the adapters demand [`Security::Sec`] over TCP, unless the other end's address is a loopback
+    /// one. A bare [`Connection`](crate::Connection) demands nothing then.
+    #[must_use]
+    pub fn min_security(mut self, least: Security) -> Self {
+        self.min_security = Some(least);
+        self
+    }
+
+    /// The key with this id, and whoever holds it.
+    pub(crate) fn find_key(&self, id: KeyId) -> Option<(&Key, Identity)> {
+        let (name, key) = match self.identities.get(&id) {
+            Some((name, key)) => (Some(Arc::clone(name)), key),
+            None if self.key.id() == id => (None, &self.key),
+            None => return None,
+        };
+        Some((key, Identity { key: id, name }))
     }
 
     /// Whether to take several frames at a time, without padding, and to send so to a peer that
@@ -271,6 +321,8 @@ impl Config {
                 transfers: self.max_transfers,
                 message: (self.receive == Receive::Whole).then_some(self.max_message),
             }),
+            // Other ones for each connection.
+            sec: None,
         }
     }
 

@@ -2,8 +2,8 @@
 
 use thiserror::Error;
 
-use crate::Message;
 use crate::frame::{FrameError, FrameKind};
+use crate::{KeyId, Message};
 
 /// What the peer did wrong. The connection is over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
@@ -24,6 +24,16 @@ pub enum ProtocolError {
     /// A `session_ack` that chooses what was not offered.
     #[error("session_ack chooses an extension that was not offered")]
     NotOffered,
+    /// The other end does not use `sec`, and this end's
+    /// [`min_security`](crate::Config::min_security) demands it.
+    #[error("the other end does not authenticate with sec, which is required here")]
+    Insecure,
+    /// A `session_ack` under a key that this server does not know.
+    #[error("the client holds a key that is not known here: {0}")]
+    UnknownKey(KeyId),
+    /// A server that holds another key has refused the connection: what it says is not to be trusted.
+    #[error("the server refused the connection, and holds another key")]
+    UnverifiedRefusal,
     /// A `chunk` of a transfer that there is not, or that is over.
     #[error("chunk of a transfer that does not exist")]
     WrongTransfer,

@@ -75,11 +75,15 @@ pub enum CloseReason {
         /// Its reason: its text, so sanitise it before a terminal sees it.
         reason: Box<str>,
     },
-    /// The stream ended without a goodbye: the peer crashed, or the network cut it.
+    /// The stream was truncated: it ended without a goodbye. The peer crashed, or the network cut it, or
+    /// somebody on the way did. With [`Security::Sec`](crate::Security::Sec) a goodbye cannot be forged.
     Eof {
         /// The stream ended inside a frame.
         mid_frame: bool,
     },
+    /// The server ended the connection, or it was cut, before the server had shown that it holds the
+    /// client's key: most likely one of them does not know the other's.
+    Unproven,
     /// The peer broke the protocol.
     Protocol(ProtocolError),
     /// A deadline passed.
@@ -111,8 +115,15 @@ impl fmt::Display for CloseReason {
             Self::Local { reason } => write!(f, "closed by this end: {reason}"),
             Self::Peer { reason } => write!(f, "closed by the peer: {reason}"),
             Self::Refused { reason } => write!(f, "refused by the server: {reason}"),
-            Self::Eof { mid_frame: false } => f.write_str("the peer ended without a goodbye"),
-            Self::Eof { mid_frame: true } => f.write_str("the peer ended in the middle of a frame"),
+            Self::Eof { mid_frame: false } => {
+                f.write_str("truncated: the peer ended without a goodbye")
+            }
+            Self::Eof { mid_frame: true } => {
+                f.write_str("truncated: the peer ended in the middle of a frame")
+            }
+            Self::Unproven => f.write_str(
+                "the server ended the connection before it showed that it holds the key",
+            ),
             Self::Protocol(error) => write!(f, "protocol error: {error}"),
             Self::Timeout(which) => which.fmt(f),
             Self::Transport { error } => write!(f, "transport error: {error}"),

@@ -13,6 +13,8 @@ mod event;
 pub mod frame;
 mod key;
 mod message;
+mod sec;
+mod sign;
 mod time;
 mod transfer;
 
@@ -21,8 +23,9 @@ pub use config::{Config, Receive};
 pub use connection::{Connection, Role, State, Stats};
 pub use error::{ProtocolError, SendError};
 pub use event::{CloseReason, Event, Timeout};
-pub use key::Key;
+pub use key::{Key, KeyId};
 pub use message::{ContentType, Message};
+pub use sec::{Entropy, Identity, Security};
 pub use time::Instant;
 pub use transfer::{
     OpenError, Read, Transfer, TransferError, TransferFault, TransferId, WriteError,

@@ -1,11 +1,15 @@
 //! Messages: what applications exchange.
 
+use alloc::collections::VecDeque;
 use alloc::string::String;
 use alloc::sync::Arc;
 use core::fmt;
 use core::ops::Deref;
 
 use bytes::Bytes;
+
+use crate::Config;
+use crate::sign::{Digest, Piece, sha256};
 
 /// What the content of a message is, as a media type: `text/plain; charset=utf-8`.
 ///
@@ -102,11 +106,29 @@ impl fmt::Display for ContentType {
 /// assert_eq!(image.content_type(), &ContentType::from("image/png"));
 /// assert_eq!(image.as_text(), None);
 /// ```
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone)]
 pub struct Message {
     content_type: ContentType,
     content: Bytes,
+    digests: Digests,
 }
+
+/// What is known of the SHA-256 of a content.
+#[derive(Clone)]
+enum Digests {
+    None,
+    Whole(Digest),
+    /// Those of its pieces of this many bytes.
+    Pieces(usize, Arc<[Digest]>),
+}
+
+impl PartialEq for Message {
+    fn eq(&self, other: &Self) -> bool {
+        self.content_type == other.content_type && self.content == other.content
+    }
+}
+
+impl Eq for Message {}
 
 impl Message {
     /// A message of any content type.
@@ -116,6 +138,63 @@ impl Message {
         Self {
             content_type: content_type.into(),
             content: content.into(),
+            digests: Digests::None,
+        }
+    }
+
+    pub(crate) fn of(content_type: ContentType, content: Piece) -> Self {
+        Self {
+            content_type,
+            content: content.bytes,
+            digests: content.digest.map_or(Digests::None, Digests::Whole),
+        }
+    }
+
+    /// Hashes the content in the pieces in which connections of these settings send it: for a message
+    /// that goes to several of them. With `sec` each connection needs the hash, and then none works it
+    /// out again.
+    #[must_use]
+    pub fn hashed(self, config: &Config) -> Self {
+        let size = if config.chunks && self.content.len() > config.chunk_threshold as usize {
+            config.chunk_size as usize
+        } else {
+            usize::MAX
+        };
+        let digests = match self.digests {
+            Digests::Whole(_) if size == usize::MAX => return self,
+            Digests::Pieces(known, _) if known == size => return self,
+            _ if size == usize::MAX => Digests::Whole(sha256(&[&self.content])),
+            _ => {
+                let pieces = self.content.chunks(size);
+                Digests::Pieces(size, pieces.map(|piece| sha256(&[piece])).collect())
+            }
+        };
+        Self { digests, ..self }
+    }
+
+    /// The content, to be sent in one piece.
+    pub(crate) fn piece(&self) -> Piece {
+        Piece {
+            bytes: self.content.clone(),
+            digest: match self.digests {
+                Digests::Whole(digest) => Some(digest),
+                _ => None,
+            },
+        }
+    }
+
+    /// The content, to be sent in pieces of `size` bytes.
+    pub(crate) fn into_pieces(self, size: usize) -> VecDeque<Piece> {
+        let mut content = self.content;
+        match self.digests {
+            Digests::Pieces(known, digests) if known == size => {
+                let piece = |digest: &Digest| Piece {
+                    bytes: content.split_to(size.min(content.len())),
+                    digest: Some(*digest),
+                };
+                digests.iter().map(piece).collect()
+            }
+            _ => [content.into()].into(),
         }
     }
 

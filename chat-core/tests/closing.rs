@@ -5,7 +5,9 @@ mod support;
 use std::sync::Arc;
 
 use chat_core::frame::FrameKind;
-use chat_core::{CloseReason, Config, Connection, Event, Instant, Message, Role, SendError, State};
+use chat_core::{
+    CloseReason, Config, Connection, Entropy, Event, Instant, Message, Role, SendError, State,
+};
 
 use support::{Pair, START, Solo, encode, frame, kinds, secs};
 
@@ -26,7 +28,7 @@ fn peer(reason: &str) -> CloseReason {
 fn refused_client(reason: &str, config: &Config) -> Pair {
     let config = Arc::new(config.clone());
     Pair::of(
-        Connection::client(Arc::clone(&config), START),
+        Connection::client(Arc::clone(&config), Entropy::new([1; 32]), START),
         Connection::refuse(config, reason, START),
     )
 }

@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use chat_core::frame::{Frame, FrameError, FrameKind, LEGACY_MIN_FRAME, Limits};
 use chat_core::{
-    CloseReason, Config, Connection, ContentType, Event, Key, Message, ProtocolError, Role,
-    SendError, State, Timeout,
+    CloseReason, Config, Connection, ContentType, Entropy, Event, Key, Message, ProtocolError,
+    Role, SendError, State, Timeout,
 };
 
 use support::{FOREIGN, Pair, SESSION, START, Solo, encode, frame, kinds, raw_frame};
@@ -125,7 +125,8 @@ fn nothing_is_said_to_a_peer_whose_handshake_failed() {
 
 #[test]
 fn a_client_with_another_key_is_cut_off_at_once_by_itself() {
-    let mut pair = Pair::with(Config::new(Key::new(b"another")), Config::default());
+    let another = Config::new(Key::new(b"another")).sec(false);
+    let mut pair = Pair::with(another, Config::default());
     pair.run_to_end();
     let wrong = ProtocolError::Frame(FrameError::Mac);
     assert_eq!(pair.client.closed(), Some(&CloseReason::Protocol(wrong)));
@@ -186,7 +187,7 @@ fn the_first_large_frame_may_arrive_with_the_handshake() {
 
 #[test]
 fn a_client_may_send_with_its_acknowledgement() {
-    let mut pair = Pair::new(Config::default());
+    let mut pair = Pair::new(Config::default().sec(false));
     let greet = |pair: &mut Pair, text: &str| pair.send(Role::Client, Message::text(text));
     let early = greet(&mut pair, "early");
     assert_eq!(
@@ -366,8 +367,8 @@ fn remembers_when_the_peer_was_last_heard() {
 #[test]
 fn one_configuration_serves_any_number_of_connections() {
     let config = Arc::new(Config::default());
-    let client = Connection::client(Arc::clone(&config), START);
-    let server = Connection::server(config, SESSION, START);
+    let client = Connection::client(Arc::clone(&config), Entropy::new([1; 32]), START);
+    let server = Connection::server(config, SESSION, Entropy::new([2; 32]), START);
     assert_eq!((client.role(), server.role()), (Role::Client, Role::Server));
     let mut pair = Pair::of(client, server);
     pair.settle();

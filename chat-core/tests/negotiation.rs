@@ -2,7 +2,7 @@
 
 mod support;
 
-use chat_core::frame::{ChunkLimits, Extensions, Extra, Frame, FrameKind, MAX_INTEGER};
+use chat_core::frame::{ChunkLimits, Extensions, Extra, Frame, FrameKind, MAX_INTEGER, SecHello};
 use chat_core::{
     CloseReason, Config, Message, OpenError, ProtocolError, Role, SendError, State, Transfer,
 };
@@ -42,13 +42,14 @@ fn offer(config: &Config) -> Option<Extensions> {
     ext(&Solo::new(Role::Server, config.clone()).sent()[0])
 }
 
-fn names(extensions: Option<Extensions>) -> [bool; 4] {
+fn names(extensions: Option<Extensions>) -> [bool; 5] {
     let extensions = extensions.unwrap_or_default();
     [
         extensions.max_content.is_some(),
         extensions.coalesce,
         extensions.ping.is_some(),
         extensions.chunk.is_some(),
+        extensions.sec.is_some(),
     ]
 }
 
@@ -62,7 +63,12 @@ fn the_offer_is_as_documented() {
         protocol.contains(&format!("```json\n{json}\n```")),
         "{json}"
     );
-    assert_eq!(ext(&whole(&bytes).frames[0]), Some(every_extension()));
+    let mut offer = every_extension();
+    offer.sec = Some(SecHello {
+        nonce: [2; 32],
+        key: None,
+    });
+    assert_eq!(ext(&whole(&bytes).frames[0]), Some(offer));
 }
 
 #[test]

@@ -171,7 +171,7 @@ impl World {
 
 fn rank(state: State) -> u8 {
     match state {
-        State::AwaitInit | State::AwaitAck => 0,
+        State::AwaitInit | State::AwaitAck | State::AwaitProof => 0,
         State::Established => 1,
         State::Closing => 2,
         State::Closed => 3,

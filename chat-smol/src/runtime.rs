@@ -94,7 +94,8 @@ impl Listener for Accept<UnixListener> {
 
     async fn accept(&mut self) -> io::Result<(Self::Stream, Peer)> {
         let (stream, _) = self.0.accept().await?;
-        Ok((unix(stream), Peer::Unix))
+        let peer = Peer::unix(&stream);
+        Ok((unix(stream), peer))
     }
 }
 

@@ -119,7 +119,8 @@ impl Listener for UnixAccept {
 
     async fn accept(&mut self) -> io::Result<(Self::Stream, Peer)> {
         let (stream, _) = self.0.accept().await?;
-        Ok((Io(stream), Peer::Unix))
+        let peer = Peer::unix(&stream);
+        Ok((Io(stream), peer))
     }
 }
 

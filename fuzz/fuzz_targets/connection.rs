@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use arbitrary::Arbitrary;
 use chat_core::frame::{Encoder, Extra, Frame, FrameKind};
-use chat_core::{Config, Connection, Event, Instant, Key, Message, Uuid};
+use chat_core::{Config, Connection, Entropy, Event, Instant, Key, Message, Uuid};
 use libfuzzer_sys::fuzz_target;
 
 #[derive(Arbitrary, Debug)]
@@ -56,9 +56,9 @@ fuzz_target!(|input: Input| {
     let config = Config::default().max_outbox(OUTBOX).max_inbox(1024);
     let mut now = Instant::EPOCH;
     let mut connection = if input.server {
-        Connection::server(Arc::new(config), SESSION, now)
+        Connection::server(Arc::new(config), SESSION, Entropy::new([2; 32]), now)
     } else {
-        Connection::client(Arc::new(config), now)
+        Connection::client(Arc::new(config), Entropy::new([1; 32]), now)
     };
     let mut peer = Encoder::new(Key::default());
     // What the connection did not take yet.

@@ -11,7 +11,7 @@ use chat_core::frame::{
     Chunk, ChunkLimits, ChunkOp, Decoder, Encoder, Extensions, Extra, Frame, FrameKind, Limits,
 };
 use chat_core::{
-    Config, Connection, ContentType, Event, Instant, Key, Read, Receive, State, TransferId, Uuid,
+    Config, Connection, ContentType, Entropy, Event, Instant, Key, Read, Receive, State, TransferId, Uuid,
 };
 use libfuzzer_sys::fuzz_target;
 
@@ -143,7 +143,7 @@ impl World {
             .max_inbox(20_000);
         let now = Instant::EPOCH;
         let mut world = Self {
-            connection: Connection::server(Arc::new(config), SESSION, now),
+            connection: Connection::server(Arc::new(config), SESSION, Entropy::new([2; 32]), now),
             now,
             encoder: Encoder::new(Key::default()),
             decoder: Decoder::new(Key::default(), Limits::default()),

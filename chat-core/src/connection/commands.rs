@@ -34,10 +34,11 @@ impl Connection {
         if !self.outbox.has_room(message.content().len(), max) {
             return Err(SendError::Full(message));
         }
+        let before = self.stats;
         let encoded = self.encode(
             FrameKind::Message,
             message.content_type().clone(),
-            message.content().clone(),
+            message.piece(),
             Extra::None,
             self.min_len(),
         );
@@ -46,7 +47,10 @@ impl Connection {
                 self.push(now, frame, Sort::Message);
                 Ok(())
             }
-            Ok(_) => Err(SendError::Full(message)),
+            Ok(_) => {
+                self.stats = before;
+                Err(SendError::Full(message))
+            }
             // Not after the check above.
             Err(_) => Err(SendError::TooLarge(message)),
         }

@@ -61,7 +61,7 @@ impl Connection {
             .encode(
                 FrameKind::Disconnect,
                 ContentType::JSON,
-                json.into(),
+                Bytes::from(json),
                 Extra::None,
                 self.min_len(),
             )

@@ -3,8 +3,10 @@
 use bytes::Bytes;
 
 use super::goodbye::{disconnect_reason, error_text};
+use super::handshake::Step;
 use super::{Connection, Phase, Role, Sort, State};
-use crate::frame::{EncodedFrame, Extensions, Extra, Frame, FrameError, FrameKind};
+use crate::frame::{EncodedFrame, Extra, Frame, FrameError, FrameKind};
+use crate::sign::Piece;
 use crate::{CloseReason, ContentType, Event, Instant, Message, ProtocolError};
 
 pub(super) const PING: &[u8] = b"ping";
@@ -30,12 +32,7 @@ impl Connection {
             }
             match self.decoder.decode(&mut input) {
                 Ok(None) => {}
-                Ok(Some(frame)) => {
-                    self.stats.frames_received += 1;
-                    self.heard = now;
-                    self.asked = None;
-                    self.handle_frame(now, frame);
-                }
+                Ok(Some(frame)) => self.handle_frame(now, frame),
                 Err(error) => self.fail(now, error.into()),
             }
         }
@@ -48,6 +45,9 @@ impl Connection {
     /// The peer will send nothing more: its side of the stream has ended.
     pub fn handle_eof(&mut self, _now: Instant) {
         match &mut self.phase {
+            Phase::Handshake {
+                step: Step::Proof, ..
+            } => self.end(CloseReason::Unproven),
             Phase::Handshake { .. } | Phase::Established => {
                 let mid_frame = self.decoder.partial_len() > 0;
                 self.end(CloseReason::Eof { mid_frame });
@@ -63,6 +63,9 @@ impl Connection {
     /// The transport failed, in either direction: nothing can be sent or received any more.
     pub fn handle_transport_error(&mut self, _now: Instant, error: &str) {
         match &self.phase {
+            Phase::Handshake {
+                step: Step::Proof, ..
+            } => self.end(CloseReason::Unproven),
             Phase::Handshake { .. } | Phase::Established => self.end(CloseReason::Transport {
                 error: error.into(),
             }),
@@ -80,64 +83,30 @@ impl Connection {
     }
 
     fn handle_frame(&mut self, now: Instant, frame: Frame) {
-        if frame.kind == FrameKind::Disconnect && !self.is_foreign(&frame) {
-            let reason = match self.leaving.take() {
-                // Both at the same time.
-                Some(leaving) => CloseReason::Local {
-                    reason: leaving.reason,
-                },
-                None => CloseReason::Peer {
-                    reason: disconnect_reason(&frame.content).into(),
-                },
-            };
-            return self.end(reason);
-        }
-        match (&self.phase, self.role) {
-            (Phase::Handshake { .. }, Role::Client) => self.await_init(now, &frame),
-            (Phase::Handshake { .. }, Role::Server) => self.await_ack(now, &frame),
+        self.stats.frames_received += 1;
+        self.heard = now;
+        self.asked = None;
+        match self.phase {
+            Phase::Handshake { .. } => self.handshake(now, &frame),
+            _ if frame.kind == FrameKind::Disconnect && !self.is_foreign(&frame) => {
+                self.end_by_peer(&frame);
+            }
             _ => self.established(now, frame),
         }
     }
 
-    fn await_init(&mut self, now: Instant, frame: &Frame) {
-        match (frame.kind, frame.session) {
-            (FrameKind::SessionInit, Some(session)) => {
-                self.session = Some(session);
-                let ours = self.config.extensions();
-                let offer = extensions(frame);
-                self.peer = offer.shared_with(&ours);
-                let ack = self.handshake_frame(
-                    FrameKind::SessionAck,
-                    b"Session acknowledged",
-                    ours.shared_with(&offer),
-                    self.min_len(),
-                );
-                self.push(now, ack, Sort::Other);
-                self.establish(now, session);
-            }
-            (FrameKind::SessionInit, None) => self.fail(now, ProtocolError::NoSession),
-            (FrameKind::Error, _) => self.end(CloseReason::Refused {
-                reason: error_text(&frame.content).into(),
-            }),
-            (kind, _) => self.fail(now, ProtocolError::Unexpected(kind)),
-        }
-    }
-
-    fn await_ack(&mut self, now: Instant, frame: &Frame) {
-        match (frame.kind, self.session) {
-            (FrameKind::SessionAck, Some(session)) if frame.session == Some(session) => {
-                let choice = extensions(frame);
-                if !choice.is_part_of(&self.config.extensions()) {
-                    return self.fail(now, ProtocolError::NotOffered);
-                }
-                self.peer = choice;
-                self.establish(now, session);
-            }
-            (FrameKind::SessionAck, _) => {
-                self.fail(now, ProtocolError::WrongSession(frame.kind));
-            }
-            (kind, _) => self.fail(now, ProtocolError::Unexpected(kind)),
-        }
+    /// The peer has said goodbye.
+    pub(super) fn end_by_peer(&mut self, frame: &Frame) {
+        let reason = match self.leaving.take() {
+            // Both at the same time.
+            Some(leaving) => CloseReason::Local {
+                reason: leaving.reason,
+            },
+            None => CloseReason::Peer {
+                reason: disconnect_reason(&frame.content).into(),
+            },
+        };
+        self.end(reason);
     }
 
     fn established(&mut self, now: Instant, frame: Frame) {
@@ -158,10 +127,11 @@ impl Connection {
             FrameKind::Message | FrameKind::Error if !open => {}
             FrameKind::Message => {
                 self.stats.messages_received += 1;
-                self.push_event(Event::Message(Message::new(
-                    frame.content_type,
-                    frame.content,
-                )));
+                let content = Piece {
+                    bytes: frame.content,
+                    digest: self.decoder.digest(),
+                };
+                self.push_event(Event::Message(Message::of(frame.content_type, content)));
             }
             FrameKind::Heartbeat => self.heartbeat(now, &frame.content),
             FrameKind::Error => {
@@ -207,13 +177,5 @@ impl Connection {
             (None, Role::Server) => frame.kind != FrameKind::Error,
             (session, _) => session != self.session,
         }
-    }
-}
-
-/// What a frame of the handshake offers or chooses.
-fn extensions(frame: &Frame) -> Extensions {
-    match frame.extra {
-        Extra::Extensions(extensions) => extensions,
-        _ => Extensions::default(),
     }
 }

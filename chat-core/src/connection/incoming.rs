@@ -15,6 +15,7 @@ use super::{Connection, Sort};
 use crate::frame::{
     ChunkOp, EncodedFrame, Extra, Frame, FrameError, FrameKind, HeaderFault, MAX_CHUNK, append,
 };
+use crate::sign::{Digest, Piece};
 use crate::{
     ContentType, Event, Instant, Message, ProtocolError, Read, Receive, Transfer, TransferError,
     TransferFault, TransferId,
@@ -66,7 +67,7 @@ struct Receiving {
 /// What has arrived and has not been read.
 enum Body {
     Whole(BytesMut),
-    Pieces(VecDeque<Bytes>),
+    Pieces(VecDeque<Piece>),
     Failed(TransferError),
     /// Nobody is interested any more.
     None,
@@ -173,8 +174,18 @@ impl Connection {
     /// [`Read::End`] or [`Read::Failed`] the transfer is over. Also of a connection that is over,
     /// what had arrived whole can be read.
     pub fn read(&mut self, now: Instant, id: TransferId) -> Option<Read> {
+        self.read_digested(now, id).map(|(read, _)| read)
+    }
+
+    /// The same with the SHA-256 of the piece, if it is known.
+    pub(crate) fn read_digested(
+        &mut self,
+        now: Instant,
+        id: TransferId,
+    ) -> Option<(Read, Option<Digest>)> {
         let now = self.latest(now);
-        let closed = Some(Read::Failed(TransferError::Closed));
+        let closed = Some((Read::Failed(TransferError::Closed), None));
+        let mut digest = None;
         let Some(index) = self.incoming.position(id.0) else {
             return closed;
         };
@@ -182,9 +193,10 @@ impl Connection {
         let read = match &mut it.body {
             Body::Pieces(pieces) => match pieces.pop_front() {
                 Some(piece) => {
-                    it.taken += (piece.len() as u64).max(MIN_COST);
+                    it.taken += (piece.bytes.len() as u64).max(MIN_COST);
                     it.moved = now;
-                    Read::Piece(piece)
+                    digest = piece.digest;
+                    Read::Piece(piece.bytes)
                 }
                 None if it.ended => {
                     it.body = Body::None;
@@ -205,7 +217,7 @@ impl Connection {
         self.incoming.due = true;
         self.incoming.sweep();
         self.fill(now);
-        Some(read)
+        Some((read, digest))
     }
 
     /// Whether the next read is the end, and no error.
@@ -243,7 +255,11 @@ impl Connection {
                 self.begin_receiving(now, id, frame.content_type, total, name);
             }
             ChunkOp::Data { offset } if !mine => {
-                self.receive(now, id, offset, &frame.content_type, frame.content);
+                let piece = Piece {
+                    bytes: frame.content,
+                    digest: self.decoder.digest(),
+                };
+                self.receive(now, id, offset, &frame.content_type, piece);
             }
             ChunkOp::End { offset } if !mine => self.end_receiving(now, id, offset),
             ChunkOp::Abort if !mine => {
@@ -325,13 +341,13 @@ impl Connection {
         id: u64,
         offset: u64,
         content_type: &ContentType,
-        piece: Bytes,
+        piece: Piece,
     ) {
         let Some(index) = self.incoming.going_on(id) else {
             return self.fail(now, ProtocolError::WrongTransfer);
         };
         let it = &mut self.incoming.transfers[index];
-        let len = piece.len() as u64;
+        let len = piece.bytes.len() as u64;
         it.used += len.max(MIN_COST);
         if it.used > it.allowed || len > MAX_CHUNK.into() {
             return self.fail(now, ProtocolError::Window);
@@ -359,7 +375,7 @@ impl Connection {
             (Body::Whole(bytes), None) => {
                 let rest = it.total.map_or(u64::MAX, |total| total - it.received);
                 let rest = usize::try_from(rest).unwrap_or(usize::MAX);
-                append(bytes, &piece, rest);
+                append(bytes, &piece.bytes, rest);
                 it.taken += len.max(MIN_COST);
                 self.incoming.due = true;
             }

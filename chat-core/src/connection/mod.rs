@@ -2,6 +2,7 @@
 
 mod commands;
 mod goodbye;
+mod handshake;
 mod inbound;
 mod incoming;
 mod outbox;
@@ -11,9 +12,9 @@ mod timers;
 use alloc::collections::VecDeque;
 use alloc::sync::Arc;
 
-use bytes::Bytes;
 use uuid::Uuid;
 
+use self::handshake::Step;
 use self::incoming::Incoming;
 use self::outbox::{Outbox, Sort};
 use self::outgoing::Outgoing;
@@ -22,7 +23,10 @@ use crate::frame::{
     LEGACY_MIN_FRAME, Limits,
 };
 use crate::message::OVERHEAD;
-use crate::{CloseReason, Config, ContentType, Event, Instant, Message, ProtocolError};
+use crate::sign::{Digest, Piece, sha256};
+use crate::{
+    CloseReason, Config, ContentType, Entropy, Event, Identity, Instant, Message, ProtocolError,
+};
 
 /// Which end of the connection this is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -40,6 +44,9 @@ pub enum State {
     AwaitInit,
     /// Server: waits for `session_ack`.
     AwaitAck,
+    /// Client: has accepted the session, and waits for the server to show that it holds the key. Only
+    /// with `sec`.
+    AwaitProof,
     /// Messages flow.
     Established,
     /// This end is done: what is queued goes out, what comes in is discarded.
@@ -65,6 +72,9 @@ pub struct Stats {
     pub bytes_received: u64,
     /// Bytes taken by the transport.
     pub bytes_sent: u64,
+    /// Bytes of contents that were hashed to be sent. With `sec`, what was hashed before, because it
+    /// was received or is [sent to many](Message::hashed), is not hashed again.
+    pub bytes_hashed: u64,
 }
 
 /// The whole protocol for one peer, in either role.
@@ -82,6 +92,10 @@ pub struct Connection {
     role: Role,
     phase: Phase,
     session: Option<Uuid>,
+    /// Who the peer has shown to be.
+    identity: Option<Identity>,
+    /// The SHA-256 of what identifies the channel.
+    binding: Digest,
     /// What was agreed on, with the peer's numbers.
     peer: Extensions,
     decoder: Decoder,
@@ -125,9 +139,10 @@ struct Leaving {
 
 /// The data of each state.
 enum Phase {
-    /// `AwaitInit` or `AwaitAck`, by role.
+    /// `AwaitInit`, `AwaitAck` or `AwaitProof`.
     Handshake {
         deadline: Instant,
+        step: Step,
     },
     Established,
     Closing {
@@ -141,27 +156,24 @@ enum Phase {
 
 impl Connection {
     /// The client's end of a new connection: waits for the server to name a session.
-    pub fn client(config: Arc<Config>, now: Instant) -> Self {
-        Self::new(config, Role::Client, None, now)
+    pub fn client(config: Arc<Config>, entropy: Entropy, now: Instant) -> Self {
+        let nonce = entropy.0;
+        Self::new(config, Role::Client, None, Step::Init { nonce }, now)
     }
 
     /// The server's end of a new connection, for a session with the given id.
     ///
     /// The id must be a fresh random one ([`Uuid`] version 4).
-    pub fn server(config: Arc<Config>, session: Uuid, now: Instant) -> Self {
-        let mut connection = Self::new(config, Role::Server, Some(session), now);
-        let offer = connection.config.extensions();
-        // Alone in its read at the peer, and shorter than that read: no padding (PROTOCOL.md §6).
-        let frame =
-            connection.handshake_frame(FrameKind::SessionInit, b"Session established", offer, 0);
-        connection.push(now, frame, Sort::Other);
+    pub fn server(config: Arc<Config>, session: Uuid, entropy: Entropy, now: Instant) -> Self {
+        let mut connection = Self::new(config, Role::Server, Some(session), Step::Proof, now);
+        connection.push_init(now, &entropy);
         connection
     }
 
     /// The server's end of a connection that it turns away: the client is told why, and no session
     /// begins.
     pub fn refuse(config: Arc<Config>, reason: &str, now: Instant) -> Self {
-        let mut connection = Self::new(config, Role::Server, None, now);
+        let mut connection = Self::new(config, Role::Server, None, Step::Proof, now);
         connection.push_refusal(now, reason);
         connection.begin_closing(
             now,
@@ -172,16 +184,30 @@ impl Connection {
         connection
     }
 
-    fn new(config: Arc<Config>, role: Role, session: Option<Uuid>, now: Instant) -> Self {
+    fn new(
+        config: Arc<Config>,
+        role: Role,
+        session: Option<Uuid>,
+        step: Step,
+        now: Instant,
+    ) -> Self {
         let key = config.key.clone();
+        let decoder = if config.sec {
+            Decoder::for_hello(key.clone(), Limits::HANDSHAKE)
+        } else {
+            Decoder::new(key.clone(), Limits::HANDSHAKE)
+        };
         Self {
             role,
             phase: Phase::Handshake {
                 deadline: now + config.handshake_timeout,
+                step,
             },
             session,
+            identity: None,
+            binding: sha256(&[]),
             peer: Extensions::default(),
-            decoder: Decoder::new(key.clone(), Limits::HANDSHAKE),
+            decoder,
             encoder: Encoder::new(key),
             outbox: Outbox::default(),
             outgoing: Outgoing::new(role),
@@ -211,13 +237,16 @@ impl Connection {
 
     /// Where the connection is in its life.
     pub fn state(&self) -> State {
-        match (&self.phase, self.role) {
-            (Phase::Handshake { .. }, Role::Client) => State::AwaitInit,
-            (Phase::Handshake { .. }, Role::Server) => State::AwaitAck,
-            (Phase::Established, _) if self.leaving.is_some() => State::Closing,
-            (Phase::Established, _) => State::Established,
-            (Phase::Closing { .. }, _) => State::Closing,
-            (Phase::Closed, _) => State::Closed,
+        match &self.phase {
+            Phase::Handshake { step, .. } => match step {
+                Step::Init { .. } => State::AwaitInit,
+                Step::Ack { .. } => State::AwaitAck,
+                Step::Proof => State::AwaitProof,
+            },
+            Phase::Established if self.leaving.is_some() => State::Closing,
+            Phase::Established => State::Established,
+            Phase::Closing { .. } => State::Closing,
+            Phase::Closed => State::Closed,
         }
     }
 
@@ -400,37 +429,23 @@ impl Connection {
         &mut self,
         kind: FrameKind,
         content_type: ContentType,
-        content: Bytes,
+        content: impl Into<Piece>,
         extra: Extra,
         min_len: usize,
     ) -> Result<EncodedFrame, EncodeError> {
+        let Piece { bytes, digest } = content.into();
+        let digest = digest.filter(|_| self.encoder.uses_digests());
+        if digest.is_none() {
+            self.stats.bytes_hashed += bytes.len() as u64;
+        }
         let frame = Frame {
             kind,
             content_type,
             session: self.session,
-            content,
+            content: bytes,
             extra,
         };
-        self.encoder.encode(&frame, min_len)
-    }
-
-    /// Encodes a frame of the handshake; extensions that are none are not mentioned.
-    fn handshake_frame(
-        &mut self,
-        kind: FrameKind,
-        content: &'static [u8],
-        extensions: Extensions,
-        min_len: usize,
-    ) -> EncodedFrame {
-        let extra = if extensions == Extensions::default() {
-            Extra::None
-        } else {
-            Extra::Extensions(extensions)
-        };
-        let content = Bytes::from_static(content);
-        self.encode(kind, ContentType::BINARY, content, extra, min_len)
-            // Contents and types are constants that fit.
-            .expect("a frame of the handshake fits")
+        self.encoder.encode_digested(&frame, digest, min_len)
     }
 
     /// How short a frame to this peer may be (PROTOCOL.md §6).
@@ -440,16 +455,6 @@ impl Connection {
         } else {
             LEGACY_MIN_FRAME
         }
-    }
-
-    fn establish(&mut self, now: Instant, session: Uuid) {
-        self.phase = Phase::Established;
-        let chunks = self.peer.chunk.is_some();
-        self.decoder.set_limits(self.config.frame_limits(chunks));
-        if let Some(interval) = self.config.heartbeat {
-            self.next_ping = now + interval;
-        }
-        self.push_event(Event::Established { session });
     }
 
     /// The time to close in runs from `start`.

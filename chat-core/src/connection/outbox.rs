@@ -5,12 +5,17 @@ use alloc::collections::VecDeque;
 use bytes::Buf;
 
 use crate::frame::EncodedFrame;
+use crate::sign::SessionKey;
 
 /// What a queued frame costs beyond its bytes: its entry in the queue and its allocation.
 const OVERHEAD: usize = 64;
 /// At most this many answers wait behind the frame being sent: the bound for a peer that asks and
 /// does not read (PROTOCOL.md §5.2).
 const MAX_ANSWERS: usize = 16;
+
+/// With the key of a session, frames get their numbers, and so their order, while no more bytes than
+/// these wait: enough for a write, little enough not to hold up what goes first.
+const SIGNED: usize = 72 * 1024;
 
 /// What a frame is, to the bookkeeping when it has left.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,14 +61,20 @@ impl Queued {
 
 /// Two queues: control frames go before messages, at the border of a frame. What has been begun is
 /// finished first.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(super) struct Outbox {
     current: Option<Queued>,
     /// Whether some of `current` has left.
     begun: bool,
+    /// What signs, with `sec`.
+    key: Option<SessionKey>,
+    /// Signed for their place: nothing goes before them. Empty without `key`.
+    signed: VecDeque<Queued>,
+    /// Their lengths.
+    signed_bytes: usize,
     control: VecDeque<Queued>,
     data: VecDeque<Queued>,
-    /// The cost of all three.
+    /// The cost of all four.
     bytes: usize,
     /// Of these, the cost of pieces.
     pieces: usize,
@@ -128,10 +139,16 @@ impl Outbox {
         count
     }
 
-    /// The frames in the order in which they leave, as it stands.
+    /// The frames that can leave, in the order in which they do, as it stands.
     fn in_order(&self) -> impl Iterator<Item = &Queued> {
-        let first = self.current.iter();
-        first.chain(&self.control).chain(&self.data)
+        let first = self.current.iter().chain(&self.signed);
+        let signed_before = self.key.is_none();
+        first.chain((self.control.iter().chain(&self.data)).filter(move |_| signed_before))
+    }
+
+    /// Signs with the key of a session what is queued from now on.
+    pub(super) fn set_session_key(&mut self, key: SessionKey) {
+        self.key = Some(key);
     }
 
     /// Takes bytes off the front of what [`peek`](Self::peek) showed, up to the end of one frame.
@@ -165,6 +182,13 @@ impl Outbox {
 
     /// Drops every frame that has not been begun.
     pub(super) fn clear_unbegun(&mut self) {
+        if let Some(key) = &mut self.key {
+            let unbegun = self.current.iter().filter(|_| !self.begun);
+            let dropped = unbegun.chain(&self.signed);
+            key.take_back(dropped.filter(|it| it.frame.seal.is_some()).count());
+        }
+        self.signed = VecDeque::new();
+        self.signed_bytes = 0;
         self.control = VecDeque::new();
         self.data = VecDeque::new();
         if !self.begun {
@@ -177,11 +201,39 @@ impl Outbox {
 
     fn advance(&mut self) {
         if self.current.is_none() {
-            self.current = self.control.pop_front().or_else(|| self.data.pop_front());
+            self.current = self.next_signed();
+        }
+        while self.key.is_some()
+            && let Some(next) = self.control.front().or_else(|| self.data.front())
+            && self.signed_bytes + next.frame.len() <= SIGNED
+            && let Some(next) = self.next_unsigned()
+        {
+            self.signed_bytes += next.frame.len();
+            self.signed.push_back(next);
         }
         if self.data.is_empty() && self.data.capacity() > 64 {
             // An idle connection holds no buffers.
             self.data = VecDeque::new();
         }
+        if self.signed.is_empty() && self.signed.capacity() > 64 {
+            self.signed = VecDeque::new();
+        }
+    }
+
+    fn next_signed(&mut self) -> Option<Queued> {
+        let Some(next) = self.signed.pop_front() else {
+            return self.next_unsigned();
+        };
+        self.signed_bytes -= next.frame.len();
+        Some(next)
+    }
+
+    /// The next frame that has no place yet. Now it has, and is signed for it.
+    fn next_unsigned(&mut self) -> Option<Queued> {
+        let mut next = self.control.pop_front().or_else(|| self.data.pop_front())?;
+        if let Some(key) = &mut self.key {
+            next.frame.sign(key);
+        }
+        Some(next)
     }
 }

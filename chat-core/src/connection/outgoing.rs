@@ -7,7 +7,8 @@ use alloc::string::ToString;
 use bytes::{Bytes, BytesMut};
 
 use super::{Connection, Phase, Role, Sort};
-use crate::frame::{Chunk, ChunkLimits, ChunkOp, EncodedFrame, Extra, FrameKind};
+use crate::frame::{Chunk, ChunkLimits, ChunkOp, EncodedFrame, Extra, FrameKind, MAX_CHUNK};
+use crate::sign::Piece;
 use crate::{
     Config, ContentType, Event, Instant, Message, OpenError, ProtocolError, SendError, Transfer,
     TransferError, TransferId, WriteError,
@@ -37,7 +38,7 @@ pub(super) struct Outgoing {
 struct Sending {
     id: u64,
     head: Transfer,
-    source: VecDeque<Bytes>,
+    source: VecDeque<Piece>,
     /// Bytes in `source`.
     held: usize,
     /// Bytes that have become pieces.
@@ -89,30 +90,36 @@ impl Sending {
     }
 
     /// The next piece, of at most `size` bytes.
-    fn cut(&mut self, size: usize) -> Option<Bytes> {
+    fn cut(&mut self, size: usize) -> Option<Piece> {
         let most = size.min(usize::try_from(self.credit).unwrap_or(usize::MAX));
-        let len = self.source.front()?.len();
+        let len = self.source.front()?.bytes.len();
         let piece = if len > most {
-            self.source.front_mut()?.split_to(most)
+            let front = self.source.front_mut()?;
+            front.digest = None;
+            front.bytes.split_to(most).into()
         } else if len < most / 2 && self.source.len() > 1 {
             // What was written bit by bit goes out together.
             let mut piece = BytesMut::with_capacity(most.min(self.held));
             while let Some(next) = self.source.front_mut()
                 && piece.len() < most
             {
-                let part = next.split_to(next.len().min(most - piece.len()));
+                next.digest = None;
+                let part = next
+                    .bytes
+                    .split_to(next.bytes.len().min(most - piece.len()));
                 piece.extend_from_slice(&part);
-                if next.is_empty() {
+                if next.bytes.is_empty() {
                     self.source.pop_front();
                 }
             }
-            piece.freeze()
+            piece.freeze().into()
         } else {
             self.source.pop_front()?
         };
-        self.held -= piece.len();
-        self.offset += piece.len() as u64;
-        self.credit -= (piece.len() as u64).max(MIN_COST);
+        let len = piece.bytes.len();
+        self.held -= len;
+        self.offset += len as u64;
+        self.credit -= (len as u64).max(MIN_COST);
         Some(piece)
     }
 }
@@ -245,6 +252,17 @@ impl Connection {
     /// Adds bytes to a transfer: not empty, and best as many as a piece may have, 64 KiB. One call
     /// is taken whole, of whatever size, if there is any room.
     pub fn write(&mut self, now: Instant, id: TransferId, bytes: Bytes) -> Result<(), WriteError> {
+        self.write_piece(now, id, bytes.into())
+    }
+
+    /// The same of bytes whose SHA-256 may be known.
+    pub(crate) fn write_piece(
+        &mut self,
+        now: Instant,
+        id: TransferId,
+        piece: Piece,
+    ) -> Result<(), WriteError> {
+        let len = piece.bytes.len();
         let now = self.latest(now);
         let it = self.outgoing.position(id.0).ok_or(WriteError::Closed)?;
         let it = &mut self.outgoing.transfers[it];
@@ -254,19 +272,19 @@ impl Connection {
         if it.held >= STREAM_BUFFER || it.stage != Stage::Begun {
             return Err(WriteError::Full);
         }
-        let size = it.offset + (it.held + bytes.len()) as u64;
+        let size = it.offset + (it.held + len) as u64;
         if it.head.size().is_some_and(|total| size > total) {
             return Err(WriteError::Size);
         }
-        if bytes.is_empty() {
+        if len == 0 {
             return Ok(());
         }
         if it.held == 0 {
             it.moved = now;
         }
-        it.held += bytes.len();
-        self.outgoing.held += bytes.len();
-        it.source.push_back(bytes);
+        it.held += len;
+        self.outgoing.held += len;
+        it.source.push_back(piece);
         self.fill(now);
         Ok(())
     }
@@ -314,17 +332,18 @@ impl Connection {
         }
         let size = message.content().len() as u64;
         let transfer = Transfer::new(message.content_type().clone()).total(size);
-        self.push_transfer(now, transfer, Some(message.into_content()));
+        self.push_transfer(now, transfer, Some(message));
         self.fill(now);
         Ok(())
     }
 
     /// A stream, or the message that is all of it.
-    fn push_transfer(&mut self, now: Instant, transfer: Transfer, whole: Option<Bytes>) -> u64 {
+    fn push_transfer(&mut self, now: Instant, transfer: Transfer, whole: Option<Message>) -> u64 {
         let window = self.peer.chunk.map_or(0, |limits| limits.window.into());
+        let size = self.piece_size();
         let outgoing = &mut self.outgoing;
         outgoing.last = outgoing.last.wrapping_add(2);
-        let held = whole.as_ref().map_or(0, Bytes::len);
+        let held = whole.as_ref().map_or(0, |whole| whole.content().len());
         outgoing.held += held;
         outgoing.transfers.push_back(Sending {
             id: outgoing.last,
@@ -336,7 +355,7 @@ impl Connection {
             stage: Stage::Waiting,
             whole: whole.is_some(),
             finished: whole.is_some(),
-            source: whole.into_iter().collect(),
+            source: whole.map_or_else(VecDeque::new, |whole| whole.into_pieces(size)),
             moved: now,
         });
         outgoing.last
@@ -351,15 +370,18 @@ impl Connection {
         }
     }
 
+    /// How long a piece may be, in bytes.
+    fn piece_size(&self) -> usize {
+        let size = self.peer.chunk.map_or(MAX_CHUNK, |limits| limits.size);
+        size.min(self.config.chunk_size) as usize
+    }
+
     fn next_piece(&mut self, now: Instant) -> Option<(EncodedFrame, Sort)> {
-        let limits = self.peer.chunk?;
+        let ChunkLimits { transfers, .. } = self.peer.chunk?;
         if self.outgoing.transfers.is_empty() {
             return None;
         }
-        let ChunkLimits {
-            size, transfers, ..
-        } = limits;
-        let size = size.min(self.config.chunk_size) as usize;
+        let size = self.piece_size();
         let it = self
             .outgoing
             .next(transfers.min(self.config.max_transfers))?;
@@ -372,7 +394,7 @@ impl Connection {
                     total: it.head.size(),
                     name: it.head.shared_name(),
                 };
-                let content = Bytes::from_static(b"begin");
+                let content = Bytes::from_static(b"begin").into();
                 (op, it.head.content_type().clone(), content, Sort::Piece)
             }
             _ if it.held == 0 => {
@@ -382,13 +404,14 @@ impl Connection {
                     message: it.whole,
                 };
                 let op = ChunkOp::End { offset: it.offset };
-                (op, ContentType::BINARY, Bytes::from_static(b"end"), sort)
+                let content = Bytes::from_static(b"end").into();
+                (op, ContentType::BINARY, content, sort)
             }
             _ => {
                 let offset = it.offset;
                 let piece = it.cut(size)?;
                 let content_type = it.head.content_type().clone();
-                self.outgoing.held -= piece.len();
+                self.outgoing.held -= piece.bytes.len();
                 (ChunkOp::Data { offset }, content_type, piece, Sort::Piece)
             }
         };
@@ -403,7 +426,7 @@ impl Connection {
         id: u64,
         op: ChunkOp,
         content_type: ContentType,
-        content: Bytes,
+        content: impl Into<Piece>,
     ) -> EncodedFrame {
         let extra = Extra::Chunk(Chunk { id, op });
         let min_len = self.min_len();

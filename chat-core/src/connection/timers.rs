@@ -13,7 +13,7 @@ impl Connection {
     /// need to move a timer then, for calling early does no harm.
     pub fn poll_timeout(&self) -> Option<Instant> {
         match &self.phase {
-            Phase::Handshake { deadline } | Phase::Closing { deadline, .. } => Some(*deadline),
+            Phase::Handshake { deadline, .. } | Phase::Closing { deadline, .. } => Some(*deadline),
             Phase::Established => [
                 self.ping_due(),
                 self.idle_due(),
@@ -39,7 +39,7 @@ impl Connection {
         }
         // Also what has just begun to close: it may have been given no time for that.
         match &self.phase {
-            Phase::Handshake { deadline } if *deadline <= now => {
+            Phase::Handshake { deadline, .. } if *deadline <= now => {
                 self.end(CloseReason::Timeout(Timeout::Handshake));
             }
             Phase::Closing {

@@ -11,6 +11,7 @@ use rustix::io::Errno;
 use socket2::{Domain, Protocol, Type};
 
 use super::rt::{Runtime, Socket};
+use super::security::Configs;
 use super::server::{Limits, Server};
 use super::{Endpoint, Handler, serve, unix};
 use crate::{Config, Receive};
@@ -121,7 +122,9 @@ impl<R: Runtime, H: Handler> ServerBuilder<R, H> {
         let endpoints = bound.iter().map(|one| one.endpoint.clone()).collect();
 
         let clock = self.runtime.clone();
-        let server = Server::new(config.into(), self.limits, endpoints, move || clock.now());
+        let server = Server::new(Configs::new(config), self.limits, endpoints, move || {
+            clock.now()
+        });
         let handler = Arc::new(self.handler);
         let mut tasks: Vec<Task> = Vec::new();
         for Bound { endpoint, listener } in bound {

@@ -16,6 +16,7 @@ use super::inbox::Inbox;
 use super::link::Link;
 use super::mailbox::Mailbox;
 use super::rt::Runtime;
+use super::security::Configs;
 use super::{ClientEvent, Endpoint, SendStream};
 use crate::{
     Backoff, CloseReason, Config, Connection, Event, Message, OpenError, SendError, Stats, Transfer,
@@ -109,23 +110,25 @@ impl<R: Runtime> ClientBuilder<R> {
     /// Cancel safety: dropping the future gives up; the connection, if there is one already, is
     /// closed.
     pub async fn connect(self, endpoint: Endpoint) -> Result<Client, ConnectError> {
-        let socket = dial(&self.runtime, &endpoint, self.connect_timeout).await?;
+        let (socket, is_local) = dial(&self.runtime, &endpoint, self.connect_timeout).await?;
         let now = self.runtime.now();
-        let config = Arc::new(self.config.clone());
-        let mailbox = Arc::new(Mailbox::new(Arc::clone(&config), self.max_outbox, now));
+        let configs = Configs::new(self.config.clone());
+        let common = Arc::clone(configs.common());
+        let mailbox = Arc::new(Mailbox::new(common, self.max_outbox, now));
         let inbox = Arc::new(Inbox::new(self.max_inbox));
         let client = Client(Arc::new(Handle {
             mailbox: Arc::clone(&mailbox),
             inbox: Arc::clone(&inbox),
             endpoint: endpoint.clone(),
         }));
-        let connection = Connection::client(Arc::clone(&config), now);
+        let config = Arc::clone(configs.pick(is_local));
+        let connection = Connection::client(config, entropy::fresh(), now);
         let runtime = self.runtime.clone();
         let link = Link::new(connection, socket, runtime.clone(), Arc::clone(&mailbox));
         runtime.spawn(
             Keeper {
                 settings: self,
-                config,
+                configs,
                 endpoint,
                 mailbox,
                 inbox,
@@ -277,7 +280,7 @@ pub struct FlushError {
 /// The background task of a client.
 struct Keeper<R: Runtime> {
     settings: ClientBuilder<R>,
-    config: Arc<Config>,
+    configs: Configs,
     endpoint: Endpoint,
     mailbox: Arc<Mailbox>,
     inbox: Arc<Inbox>,
@@ -337,7 +340,9 @@ impl<R: Runtime> Keeper<R> {
                     if let Some(backoff) = &mut self.settings.reconnect {
                         backoff.reset();
                     }
-                    self.inbox.push(ClientEvent::Connected { session });
+                    let security = link.connection().security();
+                    self.inbox
+                        .push(ClientEvent::Connected { session, security });
                 }
                 Event::Message(message) => self.inbox.push(ClientEvent::Message(message)),
                 Event::Error(text) => self.inbox.push(ClientEvent::Error(text)),
@@ -398,8 +403,9 @@ impl<R: Runtime> Keeper<R> {
                 Ok(Err(error)) => CloseReason::Transport {
                     error: error.to_string().into(),
                 },
-                Ok(Ok(socket)) => {
-                    let connection = Connection::client(Arc::clone(&self.config), runtime.now());
+                Ok(Ok((socket, is_local))) => {
+                    let config = Arc::clone(self.configs.pick(is_local));
+                    let connection = Connection::client(config, entropy::fresh(), runtime.now());
                     let mailbox = Arc::clone(&self.mailbox);
                     return Some(Link::new(connection, socket, runtime.clone(), mailbox));
                 }

@@ -7,22 +7,24 @@ use std::pin::pin;
 use std::task::Poll;
 use std::time::Duration;
 
+use super::addr::is_loopback;
 use super::rt::{Runtime, Sleep, Socket};
 use super::{ConnectError, Endpoint};
 use crate::Instant;
 
 /// Connects to an endpoint, within `timeout`; to the first of its addresses that answers. Each has
-/// an equal share of the time that is left.
+/// an equal share of the time that is left. Also says whether the other end is on this machine.
 pub(super) async fn dial<R: Runtime>(
     runtime: &R,
     endpoint: &Endpoint,
     timeout: Duration,
-) -> Result<Socket<R>, ConnectError> {
+) -> Result<(Socket<R>, bool), ConnectError> {
     let deadline = runtime.now() + timeout;
     let socket = match endpoint {
         Endpoint::Unix(path) => {
             let connect = runtime.connect_unix(path);
-            within(runtime, timeout, connect).await.map(Socket::Unix)
+            let connected = within(runtime, timeout, connect).await;
+            connected.map(|stream| (Socket::Unix(stream), true))
         }
         Endpoint::Tcp(host) => {
             let resolve = within(runtime, timeout, runtime.resolve(host));
@@ -42,12 +44,12 @@ async fn connect_tcp<R: Runtime>(
     runtime: &R,
     addresses: &[SocketAddr],
     deadline: Instant,
-) -> io::Result<Socket<R>> {
+) -> io::Result<(Socket<R>, bool)> {
     let mut failed = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
     for (address, left) in addresses.iter().zip((1..=addresses.len()).rev()) {
         let share = (deadline - runtime.now()) / u32::try_from(left).unwrap_or(u32::MAX);
         match within(runtime, share, runtime.connect_tcp(*address)).await {
-            Ok(stream) => return Ok(Socket::Tcp(stream)),
+            Ok(stream) => return Ok((Socket::Tcp(stream), is_loopback(*address))),
             Err(error) => failed = error,
         }
     }

@@ -5,11 +5,12 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::Poll;
 
-use bytes::{Bytes, BytesMut};
+use bytes::BytesMut;
 use event_listener::{Event, EventListener};
 use uuid::Uuid;
 
 use super::{Incoming, SendStream, Server, Session};
+use crate::sign::Piece;
 use crate::{Config, Message, OpenError, Transfer, TransferError};
 
 /// The source goes on while one receiver is no further behind than this, in bytes.
@@ -56,7 +57,7 @@ impl<D> Server<D> {
             None => None,
         };
         // Nobody is bothered before there is something.
-        let first = incoming.next().await.transpose()?;
+        let first = incoming.next_piece().await.transpose()?;
         let mut copies = Copies {
             streams: Vec::new(),
             plain: Vec::new(),
@@ -118,7 +119,7 @@ impl<D> Copies<D> {
 
     async fn run(
         &mut self,
-        first: Option<Bytes>,
+        first: Option<Piece>,
         mut incoming: Incoming,
         transfer: &Transfer,
     ) -> Result<(), TransferError> {
@@ -132,7 +133,7 @@ impl<D> Copies<D> {
                 return Ok(());
             };
             if !self.plain.is_empty() {
-                self.collect(&piece, transfer);
+                self.collect(&piece.bytes, transfer);
             }
             let mut index = 0;
             while let Some(stream) = self.streams.get_mut(index) {
@@ -145,7 +146,7 @@ impl<D> Copies<D> {
                 }
             }
             self.keep_pace(&mut incoming).await;
-            next = incoming.next().await.transpose()?;
+            next = incoming.next_piece().await.transpose()?;
         }
     }
 

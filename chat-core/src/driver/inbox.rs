@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use super::Incoming;
 use crate::message::OVERHEAD;
-use crate::{CloseReason, ContentType, Message, TransferError};
+use crate::{CloseReason, ContentType, Message, Security, TransferError};
 
 /// What a client receives.
 #[derive(Debug, PartialEq, Eq)]
@@ -20,6 +20,8 @@ pub enum ClientEvent {
     Connected {
         /// Its id, new with each connection.
         session: Uuid,
+        /// What its authentication is worth.
+        security: Security,
     },
     /// A message came.
     Message(Message),

@@ -13,6 +13,7 @@ use futures_core::Stream;
 
 use super::mailbox::Mailbox;
 use super::streams::{BUFFER, lock};
+use crate::sign::Piece;
 use crate::{Connection, Instant, Message, Read, Transfer, TransferError, TransferId};
 
 /// A message that arrives in pieces, of any size: a stream of them.
@@ -37,7 +38,7 @@ pub(super) struct Inlet {
 
 #[derive(Default)]
 struct In {
-    queue: VecDeque<Bytes>,
+    queue: VecDeque<Piece>,
     queued: usize,
     received: u64,
     /// Everything is here; the sender hears of it when the application has asked for more.
@@ -81,7 +82,8 @@ impl Incoming {
     ///
     /// Cancel safety: nothing is lost if the future is dropped.
     pub async fn next(&mut self) -> Option<Result<Bytes, TransferError>> {
-        poll_fn(|cx| self.poll_piece(cx)).await
+        let piece = self.next_piece().await?;
+        Some(piece.map(|piece| piece.bytes))
     }
 
     /// Takes the rest as one message, of up to `max` bytes.
@@ -124,13 +126,18 @@ impl Incoming {
         self.inlet.refuse(reason);
     }
 
-    fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, TransferError>>> {
+    /// The next piece, and its SHA-256 if it is known.
+    pub(super) async fn next_piece(&mut self) -> Option<Result<Piece, TransferError>> {
+        poll_fn(|cx| self.poll_piece(cx)).await
+    }
+
+    fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Piece, TransferError>>> {
         loop {
             let mut inner = lock(&self.inlet.inner);
             if let Some(piece) = inner.queue.pop_front() {
                 let was_full = inner.queued >= BUFFER;
-                inner.queued -= piece.len();
-                inner.received += piece.len() as u64;
+                inner.queued -= piece.bytes.len();
+                inner.received += piece.bytes.len() as u64;
                 let has_room = was_full && inner.queued < BUFFER;
                 drop(inner);
                 if has_room {
@@ -165,7 +172,8 @@ impl Stream for Incoming {
     type Item = Result<Bytes, TransferError>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        self.poll_piece(cx)
+        let piece = ready!(self.poll_piece(cx));
+        Poll::Ready(piece.map(|piece| piece.map(|piece| piece.bytes)))
     }
 }
 
@@ -231,15 +239,15 @@ impl Inlet {
                 // It is done when the application says so, by asking for more.
                 break None;
             }
-            match connection.read(now, id) {
-                Some(Read::Piece(piece)) => {
-                    inner.queued += piece.len();
-                    inner.queue.push_back(piece);
+            match connection.read_digested(now, id) {
+                Some((Read::Piece(bytes), digest)) => {
+                    inner.queued += bytes.len();
+                    inner.queue.push_back(Piece { bytes, digest });
                     inner.asked = false;
                     moved = true;
                 }
-                Some(Read::End) => break Some(Ok(())),
-                Some(Read::Failed(error)) => break Some(Err(error)),
+                Some((Read::End, _)) => break Some(Ok(())),
+                Some((Read::Failed(error), _)) => break Some(Err(error)),
                 None => break None,
             }
         };

@@ -173,6 +173,10 @@ impl<R: Runtime> Link<R> {
         }
     }
 
+    pub(super) fn connection(&self) -> &Connection {
+        &self.connection
+    }
+
     pub(super) fn runtime(&self) -> &R {
         &self.runtime
     }

@@ -21,6 +21,7 @@ mod incoming;
 mod link;
 mod mailbox;
 pub mod rt;
+mod security;
 mod send_stream;
 mod serve;
 mod server;
@@ -29,7 +30,7 @@ mod streams;
 mod turns;
 mod unix;
 
-pub use addr::{Endpoint, Peer};
+pub use addr::{Endpoint, Peer, UnixCredentials};
 pub use builder::{BindError, ServerBuilder};
 pub use client::{Client, ClientBuilder, ConnectError, FlushError};
 pub use handler::{Echo, Handler, HandlerError, Relay};
@@ -44,10 +45,11 @@ pub mod prelude {
     pub use super::{
         BindError, Client, ClientEvent, ConnectError, CopyError, Echo, Endpoint, FlushError,
         Handler, HandlerError, Incoming, Peer, Relay, SendStream, Server, ServerStats, Session,
+        UnixCredentials,
     };
     pub use crate::frame::FrameError;
     pub use crate::{
-        Backoff, CloseReason, Config, ContentType, Key, Message, OpenError, ProtocolError, Receive,
-        SendError, Stats, Timeout, Transfer, TransferError, Uuid,
+        Backoff, CloseReason, Config, ContentType, Identity, Key, KeyId, Message, OpenError,
+        ProtocolError, Receive, Security, SendError, Stats, Timeout, Transfer, TransferError, Uuid,
     };
 }

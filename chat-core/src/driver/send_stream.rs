@@ -15,6 +15,7 @@ use thiserror::Error;
 use super::mailbox::Mailbox;
 use super::streams::{BUFFER, lock};
 use crate::frame::MAX_CHUNK;
+use crate::sign::Piece;
 use crate::{Transfer, TransferError};
 
 /// What a stream counts, beside its bytes, as long as it is not over.
@@ -40,7 +41,7 @@ pub(super) struct Outlet {
 
 #[derive(Default)]
 struct Out {
-    queue: VecDeque<Bytes>,
+    queue: VecDeque<Piece>,
     queued: usize,
     written: u64,
     /// Nothing will be added to the queue.
@@ -81,16 +82,17 @@ impl SendStream {
         self.outlet
             .wait(|out| (out.queued < BUFFER).then_some(()))
             .await?;
-        self.push(bytes)
+        self.push(bytes.into())
     }
 
     /// Adds bytes, whether there is room or not.
-    pub(super) fn push(&mut self, bytes: Bytes) -> Result<(), TransferError> {
+    pub(super) fn push(&mut self, piece: Piece) -> Result<(), TransferError> {
+        let len = piece.bytes.len();
         let mut out = self.outlet.lock();
         if let Some(end) = &out.end {
             return Err(end.clone().err().unwrap_or(TransferError::Closed));
         }
-        let size = out.written + bytes.len() as u64;
+        let size = out.written + len as u64;
         if self
             .outlet
             .transfer
@@ -99,11 +101,11 @@ impl SendStream {
         {
             return Err(TransferError::Size);
         }
-        if !bytes.is_empty() {
+        if len > 0 {
             out.written = size;
-            self.outlet.mailbox.add_streaming(bytes.len());
-            out.queued += bytes.len();
-            out.queue.push_back(bytes);
+            self.outlet.mailbox.add_streaming(len);
+            out.queued += len;
+            out.queue.push_back(piece);
             drop(out);
             self.outlet.mailbox.wake();
         }
@@ -264,11 +266,11 @@ impl Outlet {
     }
 
     /// Takes the next bytes for the connection.
-    pub(super) fn pop(&self) -> Option<Bytes> {
+    pub(super) fn pop(&self) -> Option<Piece> {
         let mut out = self.lock();
         let piece = out.queue.pop_front()?;
-        out.queued -= piece.len();
-        self.mailbox.sub_streaming(piece.len());
+        out.queued -= piece.bytes.len();
+        self.mailbox.sub_streaming(piece.bytes.len());
         Some(piece)
     }
 

@@ -124,7 +124,7 @@ fn admit<R: Runtime, H: Handler>(
     handler: &Arc<H>,
 ) {
     let now = runtime.now();
-    let config = server.config();
+    let config = server.config_for(&peer);
     let limits = server.limits();
     let mailbox = Arc::new(Mailbox::new(Arc::clone(config), limits.outbox, now));
     let id = entropy::session_id();
@@ -136,7 +136,7 @@ fn admit<R: Runtime, H: Handler>(
         H::Data::default(),
     );
     if server.admit(&session) {
-        let connection = Connection::server(Arc::clone(config), id, now);
+        let connection = Connection::server(Arc::clone(config), id, entropy::fresh(), now);
         let link = Link::new(connection, socket, runtime.clone(), mailbox);
         let registered = Registered(session);
         runtime.spawn(run(link, registered, Arc::clone(handler)));
@@ -202,8 +202,16 @@ async fn run<R: Runtime, H: Handler>(
             // The session is ending: what its handler has failed at once is not tried again.
             _ if failed => continue,
             Event::Established { .. } => {
-                session.set_established(session.server().now());
-                tracing::info!(session = %id, %peer, "session established");
+                session.set_established(session.server().now(), link.connection());
+                let security = session.security();
+                match session.identity() {
+                    Some(key) => {
+                        tracing::info!(session = %id, %peer, %security, %key, "session established");
+                    }
+                    None => {
+                        tracing::info!(session = %id, %peer, %security, "session established");
+                    }
+                }
                 call(|| handler.connected(session))
             }
             Event::Message(message) => handle(&mut link, session, &*handler, message).await,

@@ -9,7 +9,8 @@ use std::time::Duration;
 use event_listener::Event;
 use uuid::Uuid;
 
-use super::{Endpoint, Session};
+use super::security::Configs;
+use super::{Endpoint, Peer, Session};
 use crate::{Config, Instant, Message, SendError};
 
 /// The reason that clients are told when a server stops.
@@ -21,7 +22,7 @@ const SHUTTING_DOWN: &str = "Server shutting down";
 pub struct Server<D = ()>(Arc<Inner<D>>);
 
 struct Inner<D> {
-    config: Arc<Config>,
+    configs: Configs,
     limits: Limits,
     clock: Box<dyn Fn() -> Instant + Send + Sync>,
     endpoints: Vec<Endpoint>,
@@ -67,13 +68,13 @@ pub struct ServerStats {
 
 impl<D> Server<D> {
     pub(super) fn new(
-        config: Arc<Config>,
+        configs: Configs,
         limits: Limits,
         endpoints: Vec<Endpoint>,
         clock: impl Fn() -> Instant + Send + Sync + 'static,
     ) -> Self {
         Self(Arc::new(Inner {
-            config,
+            configs,
             limits,
             clock: Box::new(clock),
             endpoints,
@@ -114,8 +115,12 @@ impl<D> Server<D> {
     /// A session whose outbox is full is told `Slow consumer` and closed; the others do not notice.
     /// One whose client does not take messages as large gets a text that says what it missed.
     pub fn broadcast(&self, message: &Message) -> Result<usize, SendError> {
-        self.0.config.check(message.clone())?;
+        let mut message = self.config().check(message.clone())?;
         let sessions = self.read();
+        if sessions.values().any(Session::is_secure) {
+            // Once for all of them.
+            message = message.hashed(self.config());
+        }
         let established = sessions.values().filter(|session| session.is_established());
         let mut queued = 0;
         for session in established {
@@ -160,8 +165,14 @@ impl<D> Server<D> {
         (self.0.clock)()
     }
 
+    /// What all connections have in common.
     pub(super) fn config(&self) -> &Arc<Config> {
-        &self.0.config
+        self.0.configs.common()
+    }
+
+    /// The settings of a connection with this peer.
+    pub(super) fn config_for(&self, peer: &Peer) -> &Arc<Config> {
+        self.0.configs.pick(peer.is_local())
     }
 
     pub(super) fn limits(&self) -> Limits {

@@ -10,7 +10,9 @@ use uuid::Uuid;
 use super::mailbox::Mailbox;
 use super::turns::{Turn, Turns};
 use super::{Peer, SendStream, Server};
-use crate::{Instant, Message, OpenError, SendError, Stats, Transfer};
+use crate::{
+    Connection, Identity, Instant, Message, OpenError, Security, SendError, Stats, Transfer,
+};
 
 /// How many streams of one client are forwarded at a time: nobody takes all the places of others.
 const FORWARDS: usize = 8;
@@ -26,12 +28,19 @@ struct Inner<D> {
     peer: Peer,
     server: Server<D>,
     mailbox: Arc<Mailbox>,
-    established: OnceLock<Instant>,
+    established: OnceLock<Established>,
     /// Streams of this client that are handled.
     handled: AtomicUsize,
     /// Of its streams, those that may be forwarded at the same time.
     forwards: Turns,
     data: D,
+}
+
+/// What is known of a session from its beginning on.
+struct Established {
+    since: Instant,
+    security: Security,
+    identity: Option<Identity>,
 }
 
 impl<D> Session<D> {
@@ -58,8 +67,12 @@ impl<D> Session<D> {
         &self.0.mailbox
     }
 
-    pub(super) fn set_established(&self, now: Instant) {
-        let _ = self.0.established.set(now);
+    pub(super) fn set_established(&self, now: Instant, connection: &Connection) {
+        let _ = self.0.established.set(Established {
+            since: now,
+            security: connection.security(),
+            identity: connection.identity().cloned(),
+        });
     }
 
     /// How many streams of the client are being handled.
@@ -98,8 +111,24 @@ impl<D> Session<D> {
 
     /// How long ago it was established.
     pub fn age(&self) -> Duration {
-        let since = self.0.established.get();
-        since.map_or(Duration::ZERO, |since| self.0.server.now() - *since)
+        let established = self.0.established.get();
+        established.map_or(Duration::ZERO, |it| self.0.server.now() - it.since)
+    }
+
+    /// What the authentication of the session is worth.
+    pub fn security(&self) -> Security {
+        let established = self.0.established.get();
+        established.map_or(Security::Legacy, |it| it.security)
+    }
+
+    pub(super) fn is_secure(&self) -> bool {
+        self.security() == Security::Sec
+    }
+
+    /// Who the client is: which key it has shown to hold. `None` with [`Security::Legacy`], which shows
+    /// nothing of the kind.
+    pub fn identity(&self) -> Option<&Identity> {
+        self.0.established.get()?.identity.as_ref()
     }
 
     /// How long ago the client was last heard of.

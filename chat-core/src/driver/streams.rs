@@ -120,7 +120,7 @@ impl Sending {
                 break;
             };
             // Signing takes its time: not under a lock. What fails is told at the end.
-            let _ = connection.write(now, id, piece);
+            let _ = connection.write_piece(now, id, piece);
             moved = true;
         }
         if moved {

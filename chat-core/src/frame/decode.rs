@@ -5,10 +5,11 @@ use core::mem;
 
 use bytes::{Bytes, BytesMut};
 
-use super::fixed::FixedHeader;
+use super::fixed::{FixedHeader, UNSIGNED_LEN};
 use super::header::{CachedHeader, Header, MAX_CACHED};
 use super::{FIXED_HEADER_LEN, Frame, FrameError, HeaderFault, Limits};
-use crate::key::{self, Key, MacState};
+use crate::Key;
+use crate::sign::{Digest, HeaderState, Scheme, SessionKey, Signing};
 
 /// Reads frames from a stream of bytes, however it is split.
 ///
@@ -17,12 +18,26 @@ use crate::key::{self, Key, MacState};
 /// refused at the earliest byte that proves it (PROTOCOL.md §2.3); after that the stream has no
 /// next frame, and every further call returns the same error.
 pub struct Decoder {
-    key: Key,
+    scheme: Scheme,
     limits: Limits,
     stage: Stage,
     /// Part of the fixed header, then the JSON header until it can be trusted.
     head: Vec<u8>,
     last: Option<CachedHeader>,
+    /// The SHA-256 of the content of the last frame, where it was needed.
+    digest: Option<Digest>,
+    /// In a handshake that may lead to `sec`: the last frame as it came.
+    hello: Option<Option<Hello>>,
+}
+
+/// A frame of the handshake as it came: `sec` signs its bytes (PROTOCOL.md §4.7).
+pub(crate) struct Hello {
+    /// Whether its authentication code is right under the shared key.
+    pub(crate) is_verified: bool,
+    /// The fixed header before the code.
+    pub(crate) unsigned: [u8; UNSIGNED_LEN],
+    pub(crate) code: [u8; 32],
+    pub(crate) json: Vec<u8>,
 }
 
 #[expect(
@@ -40,21 +55,54 @@ enum Stage {
 struct Content {
     received: BytesMut,
     crc: crc32fast::Hasher,
-    mac: MacState,
-    /// The state of `mac` after a JSON header that is not the last one again.
-    fresh: Option<MacState>,
+    signing: Signing,
+    /// What is known of a JSON header that is not the last one again.
+    fresh: Option<HeaderState>,
 }
 
 impl Decoder {
     /// A decoder at the start of a stream.
     pub fn new(key: Key, limits: Limits) -> Self {
         Self {
-            key,
+            scheme: Scheme::Shared(key),
             limits,
             stage: Stage::Fixed,
             head: Vec::new(),
             last: None,
+            digest: None,
+            hello: None,
         }
+    }
+
+    /// A decoder for a handshake that may lead to `sec`: a frame whose authentication code is wrong is
+    /// given all the same, if it is one in every other way. [`take_hello`](Self::take_hello) says
+    /// whether it was.
+    pub(crate) fn for_hello(key: Key, limits: Limits) -> Self {
+        Self {
+            hello: Some(None),
+            ..Self::new(key, limits)
+        }
+    }
+
+    /// The last frame of such a handshake, as it came.
+    pub(crate) fn take_hello(&mut self) -> Option<Hello> {
+        self.hello.as_mut()?.take()
+    }
+
+    /// The handshake is over: nothing is given any more whose authentication code is wrong. `key` is
+    /// that of the session, if it has one.
+    pub(crate) fn end_hello(&mut self, key: Option<SessionKey>) {
+        self.hello = None;
+        if let Some(key) = key {
+            self.scheme = Scheme::Session(key);
+            // What was worked out under another key.
+            self.last = None;
+        }
+    }
+
+    /// The SHA-256 of the content of the last frame, if it was worked out.
+    pub(crate) fn digest(&self) -> Option<Digest> {
+        self.digest
     }
 
     /// Sets the limits for the frames whose fixed header has not been read yet.
@@ -160,7 +208,7 @@ impl Decoder {
             if fixed.header_crc != last.crc {
                 return Err(FrameError::HeaderCrc);
             }
-            return Ok(Some(Content::new(last.mac.clone(), None)));
+            return Ok(Some(Content::new(&last.state, None)));
         }
         self.head.extend_from_slice(part);
         if part.len() < wanted {
@@ -172,9 +220,8 @@ impl Decoder {
         if self.head.last() != Some(&b'}') {
             return Err(FrameError::HeaderJson(HeaderFault::Border));
         }
-        let mut mac = self.key.mac();
-        hmac::Mac::update(&mut mac, &self.head);
-        Ok(Some(Content::new(mac.clone(), Some(mac))))
+        let state = self.scheme.header(&self.head);
+        Ok(Some(Content::new(&state, Some(state.clone()))))
     }
 
     fn finish(
@@ -186,22 +233,38 @@ impl Decoder {
         if content.crc.finalize() != fixed.content_crc {
             return Err(FrameError::ContentCrc);
         }
-        if !key::verify(content.mac, &fixed.mac) {
+        let unsigned = fixed.unsigned();
+        let (is_verified, digest) = self.scheme.verify(content.signing, &unsigned, &fixed.mac);
+        self.digest = digest;
+        if !is_verified && self.hello.is_none() {
             return Err(FrameError::Mac);
         }
         let header = match (content.fresh, &self.last) {
             (None, Some(last)) => last.header.clone(),
             (fresh, _) => {
                 let mut json = mem::take(&mut self.head);
-                let header = Header::parse(&json)?;
-                let keep = json.len() <= MAX_CACHED && header.extra.repeats();
-                if let Some(mac) = fresh.filter(|_| keep) {
+                let header = Header::parse(&json);
+                if let Some(hello) = &mut self.hello {
+                    if !is_verified && header.is_err() {
+                        return Err(FrameError::Mac);
+                    }
+                    *hello = Some(Hello {
+                        is_verified,
+                        unsigned,
+                        code: fixed.mac,
+                        json: json.clone(),
+                    });
+                }
+                let header = header?;
+                let keep =
+                    json.len() <= MAX_CACHED && header.extra.repeats() && self.hello.is_none();
+                if let Some(state) = fresh.filter(|_| keep) {
                     json.shrink_to_fit();
                     self.last = Some(CachedHeader {
                         header: header.clone(),
                         json,
                         crc: fixed.header_crc,
-                        mac,
+                        state,
                     });
                 }
                 header
@@ -218,11 +281,11 @@ impl Decoder {
 }
 
 impl Content {
-    fn new(mac: MacState, fresh: Option<MacState>) -> Self {
+    fn new(header: &HeaderState, fresh: Option<HeaderState>) -> Self {
         Self {
             received: BytesMut::new(),
             crc: crc32fast::Hasher::new(),
-            mac,
+            signing: Signing::new(header),
             fresh,
         }
     }
@@ -233,7 +296,7 @@ impl Content {
         let (part, rest) = input.split_at(wanted.min(input.len()));
         *input = rest;
         self.crc.update(part);
-        hmac::Mac::update(&mut self.mac, part);
+        self.signing.update(part);
         if part.len() == fixed.content_len {
             return Some(Bytes::copy_from_slice(part));
         }

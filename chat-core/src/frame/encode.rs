@@ -2,12 +2,15 @@
 
 use alloc::vec::Vec;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
+use hmac::Mac;
 
-use super::fixed::FixedHeader;
+use super::fixed::{FixedHeader, UNSIGNED_LEN};
 use super::header::{CachedHeader, Header, MAX_CACHED};
 use super::{EncodeError, FIXED_HEADER_LEN, Frame, MAX_CONTENT, MAX_HEADER};
-use crate::key::{self, Key};
+use crate::Key;
+use crate::key;
+use crate::sign::{Digest, HeaderState, Seal, SessionKey, sha256};
 
 /// Contents up to this size are copied behind their header, so that a frame is one slice; larger
 /// ones are shared.
@@ -15,7 +18,8 @@ const GATHER: usize = 4 * 1024;
 
 /// Writes frames.
 pub struct Encoder {
-    key: Key,
+    /// `None`: the codes are made when the frames leave, by [`EncodedFrame::sign`].
+    key: Option<Key>,
     last: Option<CachedHeader>,
 }
 
@@ -23,9 +27,11 @@ pub struct Encoder {
 #[derive(Clone, Debug)]
 pub struct EncodedFrame {
     /// The headers, and the content too if it is small.
-    pub(crate) head: Bytes,
+    pub(crate) head: BytesMut,
     /// The content, or nothing if it is small.
     pub(crate) content: Bytes,
+    /// What its code is to be made of, if it has none yet.
+    pub(crate) seal: Option<Seal>,
 }
 
 impl EncodedFrame {
@@ -33,6 +39,25 @@ impl EncodedFrame {
     #[expect(clippy::len_without_is_empty, reason = "a frame is never empty")]
     pub fn len(&self) -> usize {
         self.head.len() + self.content.len()
+    }
+
+    /// Gives it the code that it has none of yet: that of the next frame under this key.
+    pub(crate) fn sign(&mut self, key: &mut SessionKey) {
+        if let Some(seal) = &self.seal {
+            let code = key::finish(key.next(&self.head[..UNSIGNED_LEN], seal));
+            self.set_code(&code);
+        }
+    }
+
+    /// A small frame apart: the fixed header before the code, and what follows the code.
+    pub(crate) fn parts(&self) -> (&[u8], &[u8]) {
+        let (fixed, rest) = self.head.split_at(FIXED_HEADER_LEN);
+        (&fixed[..UNSIGNED_LEN], rest)
+    }
+
+    /// Gives it another code.
+    pub(crate) fn set_code(&mut self, code: &[u8; 32]) {
+        self.head[UNSIGNED_LEN..FIXED_HEADER_LEN].copy_from_slice(code);
     }
 
     /// The bytes in one piece.
@@ -44,12 +69,37 @@ impl EncodedFrame {
 impl Encoder {
     /// An encoder that signs with `key`.
     pub fn new(key: Key) -> Self {
-        Self { key, last: None }
+        Self {
+            key: Some(key),
+            last: None,
+        }
+    }
+
+    /// From now on frames are signed when they leave, with the key of a session.
+    pub(crate) fn sign_later(&mut self) {
+        self.key = None;
+        // What was worked out under the key.
+        self.last = None;
+    }
+
+    /// Whether a digest of the content is of use to [`encode_digested`](Self::encode_digested).
+    pub(crate) fn uses_digests(&self) -> bool {
+        self.key.is_none()
     }
 
     /// Encodes a frame. One that would be shorter than `min_len` bytes is padded with spaces at
     /// the end of its JSON header (PROTOCOL.md §6).
     pub fn encode(&mut self, frame: &Frame, min_len: usize) -> Result<EncodedFrame, EncodeError> {
+        self.encode_digested(frame, None, min_len)
+    }
+
+    /// The same with a content whose SHA-256 may be known.
+    pub(crate) fn encode_digested(
+        &mut self,
+        frame: &Frame,
+        digest: Option<Digest>,
+        min_len: usize,
+    ) -> Result<EncodedFrame, EncodeError> {
         if frame.content.is_empty() {
             return Err(EncodeError::EmptyContent);
         }
@@ -61,26 +111,42 @@ impl Encoder {
         let min_header = min_len.saturating_sub(FIXED_HEADER_LEN + frame.content.len());
         let once;
         let header = if frame.extra.repeats() {
-            self.header(frame, min_header)?
+            self.find_header(frame, min_header)?;
+            // Just found or made.
+            self.last.as_ref().expect("the header was built")
         } else {
             once = self.build(frame, min_header)?;
             &once
         };
 
-        let mut mac = header.mac.clone();
-        hmac::Mac::update(&mut mac, &frame.content);
         let fixed = FixedHeader {
             header_len: header.json.len(),
             header_crc: header.crc,
             content_len: frame.content.len(),
             content_crc: crc32fast::hash(&frame.content),
-            mac: key::finish(mac),
+            mac: [0; 32],
+        };
+        let unsigned = fixed.unsigned();
+        let (code, seal) = match &header.state {
+            HeaderState::Shared(mac) => {
+                let mut mac = mac.clone();
+                mac.update(&frame.content);
+                (key::finish(mac), None)
+            }
+            HeaderState::Session(header) => {
+                let seal = Seal {
+                    header: *header,
+                    content: digest.unwrap_or_else(|| sha256(&[&frame.content])),
+                };
+                ([0; 32], Some(seal))
+            }
         };
         let gather = frame.content.len() <= GATHER;
         let len =
             FIXED_HEADER_LEN + header.json.len() + if gather { frame.content.len() } else { 0 };
-        let mut head = Vec::with_capacity(len);
-        head.extend_from_slice(&fixed.to_bytes());
+        let mut head = BytesMut::with_capacity(len);
+        head.extend_from_slice(&unsigned);
+        head.extend_from_slice(&code);
         head.extend_from_slice(&header.json);
         if gather {
             head.extend_from_slice(&frame.content);
@@ -93,17 +159,18 @@ impl Encoder {
             self.last = None;
         }
         Ok(EncodedFrame {
-            head: head.into(),
+            head,
             content: if gather {
                 Bytes::new()
             } else {
                 frame.content.clone()
             },
+            seal,
         })
     }
 
-    /// The JSON header for a frame, at least `min_len` bytes of it.
-    fn header(&mut self, frame: &Frame, min_len: usize) -> Result<&CachedHeader, EncodeError> {
+    /// Makes `last` the JSON header for a frame, at least `min_len` bytes of it.
+    fn find_header(&mut self, frame: &Frame, min_len: usize) -> Result<(), EncodeError> {
         let same = |last: &CachedHeader| {
             let (len, header) = (last.json.len(), &last.header);
             header.kind == frame.kind
@@ -115,8 +182,7 @@ impl Encoder {
         if !self.last.as_ref().is_some_and(same) {
             self.last = Some(self.build(frame, min_len)?);
         }
-        // Just set, where it was not there.
-        Ok(self.last.as_ref().expect("the header was built"))
+        Ok(())
     }
 
     fn build(&self, frame: &Frame, min_len: usize) -> Result<CachedHeader, EncodeError> {
@@ -136,13 +202,11 @@ impl Encoder {
         }
         json.resize(len - 1, b' ');
         json.push(b'}');
-        let mut mac = self.key.mac();
-        hmac::Mac::update(&mut mac, &json);
         Ok(CachedHeader {
             crc: crc32fast::hash(&json),
+            state: HeaderState::of(self.key.as_ref(), &json),
             header,
             json,
-            mac,
         })
     }
 }

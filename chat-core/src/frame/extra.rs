@@ -6,6 +6,7 @@ use core::fmt::Write;
 
 use super::json::{self, Nonsense, Value};
 use super::{FrameKind, HeaderFault, MAX_CONTENT};
+use crate::KeyId;
 
 /// The longest content of a piece that any peer takes, in bytes.
 pub const MAX_CHUNK: u32 = 65_536;
@@ -19,6 +20,9 @@ pub const MIN_PING_TIMEOUT: u32 = 3000;
 pub const MAX_INTEGER: u64 = (1 << 53) - 1;
 /// The longest name of a transfer, in bytes.
 pub const MAX_NAME: usize = 1024;
+
+/// The length of a nonce of `sec`, in bytes.
+pub const NONCE_LEN: usize = 32;
 
 /// What the JSON header of a frame says beyond its three keys.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -47,6 +51,17 @@ pub struct Extensions {
     pub ping: Option<u32>,
     /// `chunk`: it takes messages in pieces.
     pub chunk: Option<ChunkLimits>,
+    /// `sec`: its frames are authenticated for the session and their place.
+    pub sec: Option<SecHello>,
+}
+
+/// What a peer says to begin `sec` (PROTOCOL.md §4.7).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SecHello {
+    /// Random bytes, other ones for every connection.
+    pub nonce: [u8; NONCE_LEN],
+    /// In a choice, never in an offer: the key that the client holds.
+    pub key: Option<KeyId>,
 }
 
 /// How much a peer takes in pieces (PROTOCOL.md §5.5).
@@ -112,8 +127,13 @@ impl Extra {
     ) -> Result<Self, HeaderFault> {
         Ok(match (kind, ext, chunk) {
             (FrameKind::SessionInit | FrameKind::SessionAck, Some(ext), _) => {
-                let extensions = Extensions::from_json(ext);
-                Self::Extensions(extensions.map_err(|Nonsense| HeaderFault::BadExtension)?)
+                let nonsense = |Nonsense| HeaderFault::BadExtension;
+                let extensions = Extensions::from_json(ext).map_err(nonsense)?;
+                let sec = extensions.sec.as_ref();
+                if kind == FrameKind::SessionAck && sec.is_some_and(|sec| sec.key.is_none()) {
+                    return Err(HeaderFault::BadExtension);
+                }
+                Self::Extensions(extensions)
             }
             (FrameKind::Chunk, _, Some(chunk)) => {
                 Self::Chunk(Chunk::from_json(chunk).map_err(|Nonsense| HeaderFault::BadChunk)?)
@@ -156,6 +176,7 @@ impl Extensions {
                     known.ping = Some(at_most(timeout, u32::MAX, MIN_PING_TIMEOUT)?);
                 }
                 "chunk" => known.chunk = Some(ChunkLimits::from_json(parameters)?),
+                "sec" => known.sec = Some(SecHello::from_json(parameters)?),
                 _ => {}
             }
         }
@@ -201,6 +222,15 @@ impl Extensions {
             }
             out.push('}');
         }
+        if let Some(SecHello { nonce, key }) = &self.sec {
+            push(out, &mut comma, format_args!("\"sec\": {{\"nonce\": \""));
+            push_hex(out, nonce);
+            out.push('"');
+            if let Some(key) = key {
+                push(out, &mut comma, format_args!("\"key\": \"{key}\""));
+            }
+            out.push('}');
+        }
         out.push('}');
     }
 
@@ -211,6 +241,7 @@ impl Extensions {
             (self.coalesce, offer.coalesce),
             (self.ping.is_some(), offer.ping.is_some()),
             (self.chunk.is_some(), offer.chunk.is_some()),
+            (self.sec.is_some(), offer.sec.is_some()),
         ];
         had.iter().all(|(chosen, offered)| *offered || !chosen)
     }
@@ -222,7 +253,19 @@ impl Extensions {
             coalesce: self.coalesce && other.coalesce,
             ping: self.ping.filter(|_| other.ping.is_some()),
             chunk: self.chunk.filter(|_| other.chunk.is_some()),
+            sec: self.sec.filter(|_| other.sec.is_some()),
         }
+    }
+}
+
+impl SecHello {
+    fn from_json(value: &Value<'_>) -> Result<Self, Nonsense> {
+        let nonce = value.text("nonce")?.ok_or(Nonsense)?;
+        let key = value.text("key")?.map(from_hex).transpose()?;
+        Ok(Self {
+            nonce: from_hex(nonce)?,
+            key: key.map(KeyId::from_bytes),
+        })
     }
 }
 
@@ -301,6 +344,31 @@ fn push(out: &mut String, comma: &mut &str, text: core::fmt::Arguments<'_>) {
     // Writing to a String cannot fail.
     let _ = write!(out, "{comma}{text}");
     *comma = ", ";
+}
+
+fn push_hex(out: &mut String, bytes: &[u8]) {
+    for byte in bytes {
+        // Writing to a String cannot fail.
+        let _ = write!(out, "{byte:02x}");
+    }
+}
+
+/// So many bytes as hexadecimal digits, in either case.
+fn from_hex<const N: usize>(text: &str) -> Result<[u8; N], Nonsense> {
+    let digit = |byte: u8| match byte {
+        b'0'..=b'9' => Ok(byte - b'0'),
+        b'a'..=b'f' => Ok(byte - b'a' + 10),
+        b'A'..=b'F' => Ok(byte - b'A' + 10),
+        _ => Err(Nonsense),
+    };
+    let mut bytes = [0; N];
+    if text.len() != 2 * N {
+        return Err(Nonsense);
+    }
+    for (byte, pair) in bytes.iter_mut().zip(text.as_bytes().chunks_exact(2)) {
+        *byte = digit(pair[0])? << 4 | digit(pair[1])?;
+    }
+    Ok(bytes)
 }
 
 /// A number of at least `min`; above `max` it means that.

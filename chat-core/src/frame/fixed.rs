@@ -11,6 +11,9 @@ const PREFIX: [u8; 12] = {
     prefix
 };
 
+/// The authentication code stands behind these, to the end.
+pub(crate) const UNSIGNED_LEN: usize = 32;
+
 /// The shortest JSON header is `{}`.
 const MIN_HEADER: u32 = 2;
 
@@ -64,7 +67,7 @@ impl FixedHeader {
             _ => return Err(FrameError::ContentTooLarge { len, max }),
         };
         let mut mac = [0; 32];
-        mac.copy_from_slice(&bytes[32..]);
+        mac.copy_from_slice(&bytes[UNSIGNED_LEN..]);
         Ok(Self {
             header_len: header_len as usize,
             header_crc: u32_at(bytes, 16),
@@ -74,17 +77,16 @@ impl FixedHeader {
         })
     }
 
-    /// The 64 bytes.
-    pub(super) fn to_bytes(self) -> [u8; FIXED_HEADER_LEN] {
-        let mut bytes = [0; FIXED_HEADER_LEN];
+    /// The bytes before the authentication code.
+    pub(super) fn unsigned(&self) -> [u8; UNSIGNED_LEN] {
+        let mut bytes = [0; UNSIGNED_LEN];
         bytes[..12].copy_from_slice(&PREFIX);
         // Both lengths were checked against limits that fit.
         #[expect(clippy::cast_possible_truncation)]
         bytes[12..16].copy_from_slice(&(self.header_len as u32).to_be_bytes());
         bytes[16..20].copy_from_slice(&self.header_crc.to_be_bytes());
         bytes[20..28].copy_from_slice(&(self.content_len as u64).to_be_bytes());
-        bytes[28..32].copy_from_slice(&self.content_crc.to_be_bytes());
-        bytes[32..].copy_from_slice(&self.mac);
+        bytes[28..].copy_from_slice(&self.content_crc.to_be_bytes());
         bytes
     }
 }

@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use super::{Extra, FrameError, FrameKind, HeaderFault, json};
 use crate::ContentType;
-use crate::key::MacState;
+use crate::sign::HeaderState;
 
 /// What a JSON header says.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -75,8 +75,8 @@ pub(super) struct CachedHeader {
     pub(super) header: Header,
     pub(super) json: Vec<u8>,
     pub(super) crc: u32,
-    /// The state of the authentication code after the header.
-    pub(super) mac: MacState,
+    /// What its part in the authentication code is.
+    pub(super) state: HeaderState,
 }
 
 /// Longer headers are not kept: an idle connection should be small.

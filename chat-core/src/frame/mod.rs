@@ -37,12 +37,12 @@ use bytes::Bytes;
 use uuid::Uuid;
 
 pub use decode::Decoder;
-pub(crate) use decode::append;
+pub(crate) use decode::{Hello, append};
 pub use encode::{EncodedFrame, Encoder};
 pub use error::{EncodeError, FrameError, HeaderFault};
 pub use extra::{
     Chunk, ChunkLimits, ChunkOp, Extensions, Extra, MAX_CHUNK, MAX_INTEGER, MAX_NAME, MIN_CHUNK,
-    MIN_PING_TIMEOUT, MIN_WINDOW,
+    MIN_PING_TIMEOUT, MIN_WINDOW, NONCE_LEN, SecHello,
 };
 pub(crate) use json::push_string as push_json_string;
 

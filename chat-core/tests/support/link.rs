@@ -6,6 +6,8 @@ use std::collections::VecDeque;
 use chat_core::frame::{Decoder, Frame, Limits};
 use chat_core::{Instant, Key};
 
+use super::wire::{raw_len, sign_again};
+
 /// A frame that went over a link.
 #[derive(Clone, Debug)]
 pub(crate) struct Sent {
@@ -35,8 +37,8 @@ pub(crate) struct Link {
     ended: bool,
     /// Whatever goes in is lost.
     lost: bool,
-    tap: Decoder,
-    tapped: usize,
+    /// Of a frame that has not gone over whole.
+    tapped: Vec<u8>,
 }
 
 impl Link {
@@ -52,8 +54,7 @@ impl Link {
             since: now,
             ended: false,
             lost: false,
-            tap: Decoder::new(Key::default(), Limits::default()),
-            tapped: 0,
+            tapped: Vec::new(),
         }
     }
 
@@ -122,19 +123,20 @@ impl Link {
         self.since = now;
     }
 
-    /// Reads along.
-    fn watch(&mut self, now: Instant, mut bytes: &[u8]) {
-        while !bytes.is_empty() {
-            let before = bytes.len();
-            let frame = self.tap.decode(&mut bytes).expect("only frames are sent");
-            self.tapped += before - bytes.len();
-            if let Some(frame) = frame {
-                self.sent.push(Sent {
-                    at: now,
-                    len: core::mem::take(&mut self.tapped),
-                    frame,
-                });
-            }
+    /// Reads along, whatever key the frames are signed with.
+    fn watch(&mut self, now: Instant, bytes: &[u8]) {
+        self.tapped.extend_from_slice(bytes);
+        while let Some(len) = raw_len(&self.tapped) {
+            let mut raw: Vec<u8> = self.tapped.drain(..len).collect();
+            sign_again(&mut raw);
+            let mut tap = Decoder::new(Key::default(), Limits::default());
+            let frame = tap.decode(&mut &raw[..]).expect("only frames are sent");
+            let frame = frame.expect("it is whole");
+            self.sent.push(Sent {
+                at: now,
+                len,
+                frame,
+            });
         }
     }
 }

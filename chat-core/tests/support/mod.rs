@@ -19,7 +19,8 @@ pub(crate) use link::{Link, Sent};
 pub(crate) use pair::{End, Pair};
 pub(crate) use solo::Solo;
 pub(crate) use wire::{
-    Decoded, byte_by_byte, decode, encode, frame, header_json, kinds, raw_frame, split, whole,
+    Decoded, byte_by_byte, decode, encode, frame, header_json, kinds, raw_frame, raw_len,
+    sign_again, split, whole,
 };
 
 /// When every test begins: not at the epoch, so that time can also run backwards.

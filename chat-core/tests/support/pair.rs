@@ -3,7 +3,9 @@
 use core::time::Duration;
 use std::sync::Arc;
 
-use chat_core::{CloseReason, Config, Connection, Event, Instant, Message, Role, SendError, State};
+use chat_core::{
+    CloseReason, Config, Connection, Entropy, Event, Instant, Message, Role, SendError, State,
+};
 
 use super::{LONG, Link, SESSION, START};
 
@@ -78,8 +80,8 @@ impl Pair {
     /// Each end with its own settings.
     pub(crate) fn with(client: Config, server: Config) -> Self {
         Self::of(
-            Connection::client(Arc::new(client), START),
-            Connection::server(Arc::new(server), SESSION, START),
+            Connection::client(Arc::new(client), Entropy::new([1; 32]), START),
+            Connection::server(Arc::new(server), SESSION, Entropy::new([2; 32]), START),
         )
     }
 

@@ -4,7 +4,9 @@ use core::time::Duration;
 use std::sync::Arc;
 
 use chat_core::frame::{Decoder, Frame, FrameKind, Limits};
-use chat_core::{CloseReason, Config, Connection, Event, Instant, Key, Message, Role, State};
+use chat_core::{
+    CloseReason, Config, Connection, Entropy, Event, Instant, Key, Message, Role, State,
+};
 
 use super::wire::{decode, encode, frame};
 use super::{SESSION, START};
@@ -20,8 +22,8 @@ impl Solo {
     pub(crate) fn new(role: Role, config: Config) -> Self {
         let config = Arc::new(config);
         let connection = match role {
-            Role::Client => Connection::client(config, START),
-            Role::Server => Connection::server(config, SESSION, START),
+            Role::Client => Connection::client(config, Entropy::new([1; 32]), START),
+            Role::Server => Connection::server(config, SESSION, Entropy::new([2; 32]), START),
         };
         Self {
             connection,

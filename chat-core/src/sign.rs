@@ -1,0 +1,161 @@
+//! What the authentication code of a frame is made of: under the shared key, or under a key of the
+//! session and the direction (PROTOCOL.md §2.1 and §4.7).
+
+use bytes::Bytes;
+use hmac::Mac;
+use sha2::{Digest as _, Sha256};
+
+use crate::key::{self, Key, MacState};
+
+/// A SHA-256.
+pub(crate) type Digest = [u8; 32];
+
+pub(crate) fn sha256(parts: &[&[u8]]) -> Digest {
+    let mut hash = Sha256::new();
+    for part in parts {
+        hash.update(part);
+    }
+    hash.finalize().into()
+}
+
+/// The content of a frame, and its SHA-256 if that is known: whoever passes it on need not work it out
+/// again.
+#[derive(Clone, Debug)]
+pub(crate) struct Piece {
+    pub(crate) bytes: Bytes,
+    pub(crate) digest: Option<Digest>,
+}
+
+impl From<Bytes> for Piece {
+    fn from(bytes: Bytes) -> Self {
+        let digest = None;
+        Self { bytes, digest }
+    }
+}
+
+/// How the frames of one direction are verified.
+pub(crate) enum Scheme {
+    /// Version 1: JSON header and content, under the shared key.
+    Shared(Key),
+    /// `sec`: everything, in its place.
+    Session(SessionKey),
+}
+
+/// What the code of a frame is made of beside its fixed header and its number: known when the frame is
+/// made, while the number is known only when it leaves, for others may overtake it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Seal {
+    pub(crate) header: Digest,
+    pub(crate) content: Digest,
+}
+
+/// The key of one direction of one session, and the number of its next frame.
+pub(crate) struct SessionKey {
+    mac: MacState,
+    sequence: u64,
+}
+
+/// What is kept of a JSON header for the next frame that has the same.
+#[derive(Clone)]
+pub(crate) enum HeaderState {
+    Shared(MacState),
+    Session(Digest),
+}
+
+impl HeaderState {
+    /// Hashes a JSON header, under the shared key or under none.
+    pub(crate) fn of(key: Option<&Key>, json: &[u8]) -> Self {
+        match key {
+            Some(key) => {
+                let mut mac = key.mac();
+                mac.update(json);
+                Self::Shared(mac)
+            }
+            None => Self::Session(sha256(&[json])),
+        }
+    }
+}
+
+/// A frame whose content is being hashed.
+pub(crate) enum Signing {
+    Shared(MacState),
+    Session { header: Digest, content: Sha256 },
+}
+
+impl SessionKey {
+    pub(crate) fn new(mac: MacState) -> Self {
+        Self { mac, sequence: 0 }
+    }
+
+    /// The code of the next frame: of its number, of what stands before the code, and of the digests of
+    /// what follows it.
+    pub(crate) fn next(&mut self, fixed: &[u8], seal: &Seal) -> MacState {
+        let mut mac = self.mac.clone();
+        mac.update(&self.sequence.to_be_bytes());
+        mac.update(fixed);
+        mac.update(&seal.header);
+        mac.update(&seal.content);
+        // 2^64 frames take longer than anything lasts.
+        self.sequence += 1;
+        mac
+    }
+
+    /// The last so many frames will not leave: others take their numbers.
+    pub(crate) fn take_back(&mut self, frames: usize) {
+        self.sequence -= frames as u64;
+    }
+}
+
+impl Scheme {
+    /// Hashes a JSON header.
+    pub(crate) fn header(&self, json: &[u8]) -> HeaderState {
+        match self {
+            Self::Shared(key) => HeaderState::of(Some(key), json),
+            Self::Session(_) => HeaderState::of(None, json),
+        }
+    }
+
+    /// Verifies a frame, in constant time. Returns the digest of its content if that was needed.
+    pub(crate) fn verify(
+        &mut self,
+        signing: Signing,
+        fixed: &[u8],
+        code: &[u8; 32],
+    ) -> (bool, Option<Digest>) {
+        match (self, signing) {
+            (Self::Session(key), Signing::Session { header, content }) => {
+                let content = content.finalize().into();
+                let mac = key.next(fixed, &Seal { header, content });
+                (key::verify(mac, code), Some(content))
+            }
+            (_, Signing::Shared(mac)) => (key::verify(mac, code), None),
+            (Self::Shared(_), Signing::Session { .. }) => mixed(),
+        }
+    }
+}
+
+/// Whoever changes the scheme forgets what was worked out under the one before.
+fn mixed() -> ! {
+    unreachable!("the state of a session's key under the shared key")
+}
+
+impl Signing {
+    /// Goes on after a JSON header.
+    pub(crate) fn new(header: &HeaderState) -> Self {
+        match header {
+            HeaderState::Shared(mac) => Self::Shared(mac.clone()),
+            HeaderState::Session(digest) => Self::Session {
+                header: *digest,
+                content: Sha256::new(),
+            },
+        }
+    }
+
+    /// Takes a part of the content.
+    pub(crate) fn update(&mut self, part: &[u8]) {
+        match self {
+            Self::Shared(mac) => mac.update(part),
+            Self::Session { content, .. } => content.update(part),
+        }
+    }
+}
