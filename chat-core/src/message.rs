@@ -242,6 +242,10 @@ impl Message {
     }
 }
 
+#[expect(
+    clippy::missing_fields_in_debug,
+    reason = "digests are no part of a message"
+)]
 impl fmt::Debug for Message {
     /// The content type and the size: contents belong to users, and logs get copied around.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

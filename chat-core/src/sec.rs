@@ -12,12 +12,16 @@ use crate::{Key, KeyId};
 ///
 /// They must come from the operating system or a generator that is fit for keys, and must not be used
 /// for two connections. They are no secret once the connection has begun.
-pub struct Entropy(pub(crate) [u8; NONCE_LEN]);
+pub struct Entropy([u8; NONCE_LEN]);
 
 impl Entropy {
     /// From random bytes.
     pub const fn new(random: [u8; 32]) -> Self {
         Self(random)
+    }
+
+    pub(crate) fn into_nonce(self) -> [u8; NONCE_LEN] {
+        self.0
     }
 }
 

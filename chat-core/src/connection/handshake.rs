@@ -10,9 +10,7 @@ use crate::frame::{
 use crate::key;
 use crate::sec::{Ack, Handshake};
 use crate::sign::{Digest, sha256};
-use crate::{
-    CloseReason, ContentType, Entropy, Event, Identity, Instant, ProtocolError, Security, Uuid,
-};
+use crate::{CloseReason, ContentType, Event, Identity, Instant, ProtocolError, Security, Uuid};
 
 /// What the contents of `session_ack` frames are.
 const ACKNOWLEDGED: &[u8] = b"Session acknowledged";
@@ -35,8 +33,7 @@ pub(super) enum Step {
 
 impl Connection {
     /// Queues the frame that every connection begins with.
-    pub(super) fn push_init(&mut self, now: Instant, entropy: &Entropy) {
-        let nonce = entropy.0;
+    pub(super) fn push_init(&mut self, now: Instant, nonce: [u8; NONCE_LEN]) {
         let mut offer = self.config.extensions();
         offer.sec = self.config.sec.then_some(SecHello { nonce, key: None });
         // Alone in its read at the peer, and shorter than that read: no padding (PROTOCOL.md §6).
@@ -232,8 +229,8 @@ impl Connection {
         self.peer = choice;
         if self.identity.is_some() {
             // The first frame under the server's key of the session: what shows that it has it.
-            let (kind, none) = (FrameKind::SessionAck, Extensions::default());
-            let proof = self.handshake_frame(kind, ACKNOWLEDGED, none, self.min_len());
+            let (kind, min_len) = (FrameKind::SessionAck, self.min_len());
+            let proof = self.handshake_frame(kind, ACKNOWLEDGED, Extensions::default(), min_len);
             self.push(now, proof, Sort::Other);
         }
         self.establish(now, session);

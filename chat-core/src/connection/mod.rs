@@ -157,7 +157,7 @@ enum Phase {
 impl Connection {
     /// The client's end of a new connection: waits for the server to name a session.
     pub fn client(config: Arc<Config>, entropy: Entropy, now: Instant) -> Self {
-        let nonce = entropy.0;
+        let nonce = entropy.into_nonce();
         Self::new(config, Role::Client, None, Step::Init { nonce }, now)
     }
 
@@ -166,7 +166,7 @@ impl Connection {
     /// The id must be a fresh random one ([`Uuid`] version 4).
     pub fn server(config: Arc<Config>, session: Uuid, entropy: Entropy, now: Instant) -> Self {
         let mut connection = Self::new(config, Role::Server, Some(session), Step::Proof, now);
-        connection.push_init(now, &entropy);
+        connection.push_init(now, entropy.into_nonce());
         connection
     }
 

@@ -26,8 +26,10 @@ pub struct Decoder {
     last: Option<CachedHeader>,
     /// The SHA-256 of the content of the last frame, where it was needed.
     digest: Option<Digest>,
-    /// In a handshake that may lead to `sec`: the last frame as it came.
-    hello: Option<Option<Hello>>,
+    /// A handshake that may lead to `sec` goes on.
+    in_hello: bool,
+    /// The last frame of such a handshake.
+    hello: Option<Hello>,
 }
 
 /// A frame of the handshake as it came: `sec` signs its bytes (PROTOCOL.md §4.7).
@@ -70,6 +72,7 @@ impl Decoder {
             head: Vec::new(),
             last: None,
             digest: None,
+            in_hello: false,
             hello: None,
         }
     }
@@ -79,20 +82,20 @@ impl Decoder {
     /// whether it was.
     pub(crate) fn for_hello(key: Key, limits: Limits) -> Self {
         Self {
-            hello: Some(None),
+            in_hello: true,
             ..Self::new(key, limits)
         }
     }
 
     /// The last frame of such a handshake, as it came.
     pub(crate) fn take_hello(&mut self) -> Option<Hello> {
-        self.hello.as_mut()?.take()
+        self.hello.take()
     }
 
     /// The handshake is over: nothing is given any more whose authentication code is wrong. `key` is
     /// that of the session, if it has one.
     pub(crate) fn end_hello(&mut self, key: Option<SessionKey>) {
-        self.hello = None;
+        self.in_hello = false;
         if let Some(key) = key {
             self.scheme = Scheme::Session(key);
             // What was worked out under another key.
@@ -236,7 +239,7 @@ impl Decoder {
         let unsigned = fixed.unsigned();
         let (is_verified, digest) = self.scheme.verify(content.signing, &unsigned, &fixed.mac);
         self.digest = digest;
-        if !is_verified && self.hello.is_none() {
+        if !is_verified && !self.in_hello {
             return Err(FrameError::Mac);
         }
         let header = match (content.fresh, &self.last) {
@@ -244,11 +247,11 @@ impl Decoder {
             (fresh, _) => {
                 let mut json = mem::take(&mut self.head);
                 let header = Header::parse(&json);
-                if let Some(hello) = &mut self.hello {
+                if self.in_hello {
                     if !is_verified && header.is_err() {
                         return Err(FrameError::Mac);
                     }
-                    *hello = Some(Hello {
+                    self.hello = Some(Hello {
                         is_verified,
                         unsigned,
                         code: fixed.mac,
@@ -256,8 +259,7 @@ impl Decoder {
                     });
                 }
                 let header = header?;
-                let keep =
-                    json.len() <= MAX_CACHED && header.extra.repeats() && self.hello.is_none();
+                let keep = json.len() <= MAX_CACHED && header.extra.repeats() && !self.in_hello;
                 if let Some(state) = fresh.filter(|_| keep) {
                     json.shrink_to_fit();
                     self.last = Some(CachedHeader {
