@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use chat_tokio::{Config, Endpoint};
+use chat_tokio::{Config, Endpoint, Key, Rate, Security};
 use clap::{ArgAction, Parser, Subcommand, ValueEnum};
 
 use crate::exit::Failure;
@@ -20,7 +20,8 @@ Exit codes:
    69  cannot connect, cannot listen, or the server has ended the session
    74  reading or writing failed, the connection included
    76  the other end does not keep to the protocol
-   77  the key was refused, here or there, or one is needed
+   77  the key was refused, here or there, or one is needed, or what the other end offers is less than
+       --min-security
   124  timed out
   130  interrupted
 
@@ -50,6 +51,10 @@ Examples:
       listen on 127.0.0.1:9999 and on /tmp/chat.sock, with the public default key
   chat-cli serve --tcp 0.0.0.0:9999 --key-file chat.key
       let others in, who must hold the same key
+  chat-cli serve --tcp 0.0.0.0:9999 --key-dir keys
+      let others in, each with a key of their own; the log says who is who
+  chat-cli serve --unix /run/chat.sock --allow-uid 1000,1001
+      let two users of this machine in, and nobody else
   chat-cli serve --unix ./chat.sock --echo
       send each message back to its sender only
 
@@ -80,6 +85,32 @@ pub(crate) struct Serve {
     #[arg(long, value_name = "N", default_value_t = 10_000,
           value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..))]
     pub(crate) max_connections: usize,
+    /// Let in whoever holds one of the keys in this directory, and call them by it: NAME.key is the key
+    /// of NAME. Without --key-file nobody else is let in, version 1 clients neither. Read at the start
+    #[arg(long, value_name = "DIR")]
+    pub(crate) key_dir: Option<PathBuf>,
+    /// Let only these users, by number, connect to Unix sockets; others of the machine can then open
+    /// them, and are turned away
+    #[arg(long, value_name = "UID", value_delimiter = ',')]
+    pub(crate) allow_uid: Vec<u32>,
+    /// Turn away whoever comes when this many have not yet shown that they hold the key
+    #[arg(long, value_name = "N", default_value_t = 1_024,
+          value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..))]
+    pub(crate) max_handshakes: usize,
+    /// Turn away whoever comes over TCP when this many are connected from the same address
+    #[arg(long, value_name = "N", default_value_t = 1_024,
+          value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..))]
+    pub(crate) max_per_address: usize,
+    /// Read no more than this many messages a second from each client, so that none floods the others;
+    /// 0 any number
+    #[arg(long, value_name = "N", default_value_t = 100_000)]
+    max_rate: u64,
+    /// Read no more than this many bytes a second from each client; 0 any number
+    #[arg(long, value_name = "BYTES", default_value_t = 0)]
+    max_bandwidth: u64,
+    /// Cut off a client that makes this many errors at once, of those that are forgiven; 0 never
+    #[arg(long, value_name = "N", default_value_t = 32)]
+    max_errors: u64,
     /// Listen on addresses that others can reach with the public default key, which keeps nobody
     /// out
     #[arg(long)]
@@ -89,6 +120,33 @@ pub(crate) struct Serve {
 }
 
 impl Serve {
+    /// The settings of connections.
+    pub(crate) fn config(&self) -> Result<Config, Failure> {
+        let key = match (&self.common.key_file, &self.key_dir) {
+            // A key that nobody else holds: only those in the directory are let in.
+            (None, Some(_)) => keys::random()?,
+            _ => self.common.key()?,
+        };
+        let rate = |number: u64| (number > 0).then(|| Rate::per_second(number));
+        let mut config = self
+            .common
+            .config(key)?
+            .message_rate(rate(self.max_rate))
+            .byte_rate(rate(self.max_bandwidth))
+            .error_rate(rate(self.max_errors).map(|_| Rate::per_second(1).burst(self.max_errors)));
+        if let Some(dir) = &self.key_dir {
+            for (name, key) in keys::load_dir(dir)? {
+                config = config.identity(&name, key);
+            }
+        }
+        Ok(config)
+    }
+
+    /// Whether nobody is kept out.
+    pub(crate) fn uses_default_key(&self) -> bool {
+        self.common.key_file.is_none() && self.key_dir.is_none()
+    }
+
     /// Where to listen.
     pub(crate) fn endpoints(&self) -> Vec<Endpoint> {
         let tcp = self.tcp.iter().map(Endpoint::tcp);
@@ -183,12 +241,25 @@ pub(crate) enum Runtime {
     Smol,
 }
 
+/// What a connection must be worth.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum MinSecurity {
+    /// The shared key shows damage, and keeps out who never heard a session
+    Legacy,
+    /// Each message is authenticated for its connection and its place
+    Sec,
+}
+
 /// What both sides can be told.
 #[derive(clap::Args)]
 pub(crate) struct Common {
     /// The file whose bytes are the shared key; see keygen [default: a public key]
     #[arg(long, value_name = "PATH")]
     pub(crate) key_file: Option<PathBuf>,
+    /// Refuse the other end if it offers less than this [default: sec over a network, legacy on this
+    /// machine]
+    #[arg(long, value_name = "LEVEL")]
+    min_security: Option<MinSecurity>,
     /// What carries the connections; "cargo run --features async-std,smol" builds the others in
     #[arg(long, value_name = "NAME", default_value = "tokio")]
     pub(crate) runtime: Runtime,
@@ -201,20 +272,29 @@ pub(crate) struct Common {
 }
 
 impl Common {
+    /// The key of --key-file, or the public one.
+    pub(crate) fn key(&self) -> Result<Key, Failure> {
+        match &self.key_file {
+            Some(path) => keys::load(path),
+            None => Ok(Key::default()),
+        }
+    }
+
     /// The settings of connections.
-    pub(crate) fn config(&self) -> Result<Config, Failure> {
+    pub(crate) fn config(&self, key: Key) -> Result<Config, Failure> {
         if !self.idle_timeout.is_zero() && self.idle_timeout <= self.heartbeat {
             return Err(Failure::usage(
                 "--idle-timeout must be longer than --heartbeat, or 0s for none",
             ));
         }
-        let key = match &self.key_file {
-            Some(path) => keys::load(path)?,
-            None => chat_tokio::Key::default(),
-        };
-        Ok(Config::new(key)
+        let config = Config::new(key)
             .heartbeat(Some(self.heartbeat))
-            .idle_timeout(Some(self.idle_timeout)))
+            .idle_timeout(Some(self.idle_timeout));
+        Ok(match self.min_security {
+            None => config,
+            Some(MinSecurity::Legacy) => config.min_security(Security::Legacy),
+            Some(MinSecurity::Sec) => config.min_security(Security::Sec),
+        })
     }
 }
 
@@ -223,7 +303,9 @@ Examples:
   chat-cli keygen
       make chat.key, which only its owner can read
   chat-cli keygen ~/.config/chat.key
-      make it elsewhere; copy it to whoever is to be let in";
+      make it elsewhere; copy it to whoever is to be let in
+  chat-cli keygen keys/alice.key
+      make a key of her own for Alice, for a server with --key-dir keys";
 
 #[derive(clap::Args)]
 #[command(after_help = KEYGEN_EXAMPLES)]

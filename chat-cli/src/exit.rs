@@ -71,6 +71,10 @@ impl Failure {
                 PROTOCOL,
                 "the server closed the connection during the handshake; is it a chat server?",
             ),
+            CloseReason::Unproven => Self::key(
+                "the server did not accept the key, or holds another one; give --key-file a key that \
+                 it knows",
+            ),
             CloseReason::Timeout(_) => Self::timeout(format!("{reason}; is it a chat server?")),
             reason => Self::closed(reason),
         }
@@ -83,6 +87,14 @@ impl Failure {
             CloseReason::Protocol(ProtocolError::Frame(chat_tokio::FrameError::Mac)) => {
                 Self::key("the server holds another key; give the same --key-file to both sides")
             }
+            CloseReason::Protocol(ProtocolError::Insecure) => Self::key(
+                "the server does not authenticate its messages with sec; --min-security legacy connects \
+                 all the same",
+            ),
+            CloseReason::Protocol(ProtocolError::UnverifiedRefusal) => Self::key(
+                "the server turned this client away, and holds another key: is it full, or is the key \
+                 wrong? Its reason cannot be trusted",
+            ),
             CloseReason::Protocol(_) => {
                 Self::new(PROTOCOL, format!("{text}; is it a chat server?"))
             }

@@ -1,16 +1,18 @@
 //! Key files.
 
+use std::ffi::OsStr;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
 use chat_tokio::Key;
+use zeroize::Zeroizing;
 
 use crate::exit::Failure;
 
 /// More than any key needs: a larger file is some other file.
-const MAX_KEY: u64 = 4096;
+const MAX_KEY: u16 = 4096;
 
 /// Reads a key: the bytes of the file as they are.
 pub(crate) fn load(path: &Path) -> Result<Key, Failure> {
@@ -27,24 +29,82 @@ pub(crate) fn load(path: &Path) -> Result<Key, Failure> {
             path.display()
         )));
     }
-    let mut bytes = Vec::new();
-    file.take(MAX_KEY + 1)
+    // Room for all of it: growing would leave copies behind.
+    let mut bytes = Zeroizing::new(Vec::with_capacity(usize::from(MAX_KEY) + 1));
+    file.take(u64::from(MAX_KEY) + 1)
         .read_to_end(&mut bytes)
         .map_err(|error| refuse(error.to_string()))?;
     if bytes.is_empty() {
         return Err(refuse("empty; make one with: chat-cli keygen".into()));
     }
-    if bytes.len() as u64 > MAX_KEY {
+    if bytes.len() > usize::from(MAX_KEY) {
         return Err(refuse(format!("longer than {MAX_KEY} bytes")));
     }
     Ok(Key::new(&bytes))
 }
 
+/// Reads the keys of a directory, each with the name that it has there without `.key`.
+pub(crate) fn load_dir(dir: &Path) -> Result<Vec<(String, Key)>, Failure> {
+    let refuse = |why: String| Failure::key(format!("key directory {}: {why}", dir.display()));
+    let metadata = fs::metadata(dir).map_err(|error| refuse(error.to_string()))?;
+    if !metadata.is_dir() {
+        return Err(refuse("not a directory".into()));
+    }
+    if metadata.permissions().mode() & 0o022 != 0 {
+        return Err(refuse(format!(
+            "others can put keys into it; run: chmod go-w {}",
+            dir.display()
+        )));
+    }
+    let mut keys: Vec<(String, Key)> = Vec::new();
+    let entries = fs::read_dir(dir).map_err(|error| refuse(error.to_string()))?;
+    let mut paths = entries
+        .map(|entry| entry.map(|entry| entry.path()))
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(|error| refuse(error.to_string()))?;
+    paths.sort();
+    for path in paths {
+        if path.extension() != Some(OsStr::new("key")) {
+            tracing::warn!(?path, "not a key: its name does not end with .key");
+            continue;
+        }
+        let name = path.file_stem().and_then(OsStr::to_str);
+        let is_plain = |c: char| c.is_alphanumeric() || "-_.@+ ".contains(c);
+        let Some(name) = name.filter(|name| name.chars().all(is_plain)) else {
+            let file = path.file_name().unwrap_or_default().to_string_lossy();
+            return Err(refuse(format!(
+                "{}: a name is letters, digits, and -_.@+",
+                file.escape_debug()
+            )));
+        };
+        let key = load(&path)?;
+        if let Some((other, _)) = keys.iter().find(|(_, other)| other.id() == key.id()) {
+            return Err(refuse(format!("{name} and {other} have the same key")));
+        }
+        keys.push((name.to_owned(), key));
+    }
+    if keys.is_empty() {
+        return Err(refuse(format!(
+            "there is no key in it; make one with: chat-cli keygen {}",
+            dir.join("NAME.key").display()
+        )));
+    }
+    Ok(keys)
+}
+
+/// A key that nobody else holds.
+pub(crate) fn random() -> Result<Key, Failure> {
+    let mut key = Zeroizing::new([0; 32]);
+    getrandom::fill(&mut *key)
+        .map_err(|error| Failure::io(format!("the system has no random bytes: {error}")))?;
+    Ok(Key::new(&*key))
+}
+
 /// Writes 32 random bytes to a new file that only its owner can read.
 pub(crate) fn generate(path: &Path) -> Result<(), Failure> {
     let fail = |error: String| Failure::io(format!("cannot make {}: {error}", path.display()));
-    let mut key = [0; 32];
-    getrandom::fill(&mut key).map_err(|error| fail(error.to_string()))?;
+    let mut key = Zeroizing::new([0; 32]);
+    getrandom::fill(&mut *key).map_err(|error| fail(error.to_string()))?;
     let mut file = OpenOptions::new()
         .write(true)
         .create_new(true)
@@ -56,7 +116,7 @@ pub(crate) fn generate(path: &Path) -> Result<(), Failure> {
             }
             _ => fail(error.to_string()),
         })?;
-    file.write_all(&key)
+    file.write_all(&*key)
         .and_then(|()| file.sync_all())
         .map_err(|error| fail(error.to_string()))?;
     writeln!(io::stdout(), "{}", path.display())

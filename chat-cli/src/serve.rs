@@ -20,14 +20,14 @@ pub(crate) async fn run(args: Serve) -> Result<(), Failure> {
 async fn serve(args: Serve, handler: impl Handler) -> Result<(), Failure> {
     let mut signals =
         Signals::new().map_err(|error| Failure::io(format!("cannot handle signals: {error}")))?;
-    let config = args.common.config()?;
+    let config = args.config()?;
     // Resolving a name may take its time.
     let server = tokio::select! {
         server = bind(&args, config, handler) => server?,
         () = signals.next() => return Err(Failure::interrupted()),
     };
 
-    if args.common.key_file.is_none() {
+    if args.uses_default_key() {
         tracing::warn!("no --key-file: the default key is public, it keeps nobody out");
     }
     if let Err(error) = announce(server.endpoints()) {
@@ -49,7 +49,7 @@ async fn bind<H: Handler>(
     config: Config,
     handler: H,
 ) -> Result<Server<H::Data>, Failure> {
-    if args.common.key_file.is_none() {
+    if args.uses_default_key() {
         check_default_key(&args.endpoints(), args.allow_default_key).await?;
     }
     match args.common.runtime {
@@ -69,7 +69,12 @@ async fn listen<R: rt::Runtime + Default, H: Handler>(
     let mut builder = ServerBuilder::<R, H>::new(handler)
         .config(config)
         .grace(args.grace)
-        .max_connections(args.max_connections);
+        .max_connections(args.max_connections)
+        .max_handshakes(args.max_handshakes)
+        .max_per_address(args.max_per_address);
+    if !args.allow_uid.is_empty() {
+        builder = builder.allow_uids(args.allow_uid.iter().copied());
+    }
     for endpoint in args.endpoints() {
         builder = builder.listen(endpoint);
     }

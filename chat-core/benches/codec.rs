@@ -6,9 +6,9 @@ use std::sync::Arc;
 
 use chat_core::frame::{Decoder, Encoder, Extra, Frame, FrameKind, LEGACY_MIN_FRAME, Limits};
 use chat_core::{Config, Connection, ContentType, Entropy, Event, Instant, Key, Message, Uuid};
-use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use hmac::{Hmac, KeyInit, Mac};
-use sha2::Sha256;
+use sha2::{Digest, Sha256};
 
 const SESSION: Uuid = Uuid::from_u128(0x38b4_e652_e44d_47f2_b70d_9e26_0e27_1365);
 const NOW: Instant = Instant::EPOCH;
@@ -161,7 +161,7 @@ fn conversation(messages: &Message, config: &Arc<Config>) -> u64 {
     let mut received = 0;
     for _ in 0..1_000 {
         client.send(NOW, messages.clone()).expect("it fits");
-        while pump(&mut client, &mut server) {}
+        while pump(&mut client, &mut server) || pump(&mut server, &mut client) {}
         while let Some(event) = server.poll_event() {
             received += u64::from(matches!(event, Event::Message(_)));
         }
@@ -172,16 +172,70 @@ fn conversation(messages: &Message, config: &Arc<Config>) -> u64 {
     received
 }
 
+/// With `sec`, with the same frames under the shared key, and as with a version 1 peer.
 fn conversations(c: &mut Criterion) {
     let mut group = c.benchmark_group("conversation of 1,000 messages");
-    let config = Arc::new(Config::default());
+    let configs = [
+        ("sec", Config::default()),
+        ("shared key", Config::default().sec(false)),
+        ("version 1", Config::default().version_1()),
+    ];
     for (name, len) in &SIZES[..3] {
         let message = Message::binary(vec![0xa5; *len]);
         group.throughput(Throughput::Elements(1_000));
-        group.bench_function(BenchmarkId::from_parameter(name), |b| {
-            b.iter(|| conversation(black_box(&message), &config));
-        });
+        for (case, config) in &configs {
+            let config = Arc::new(config.clone());
+            group.bench_function(BenchmarkId::new(*case, name), |b| {
+                b.iter(|| conversation(black_box(&message), &config));
+            });
+        }
     }
+    group.finish();
+}
+
+/// One message of 100 KiB to 1,000 connections: its frames are made, and not sent. What it costs to
+/// hash the content a thousand times, or once, is beside it.
+fn broadcast(c: &mut Criterion) {
+    const RECEIVERS: usize = 1_000;
+    let mut group = c.benchmark_group("100 KiB to 1,000 connections");
+    group.sample_size(10);
+    let content = vec![0xa5; 100 * 1024];
+    let config = Arc::new(Config::default());
+    let message = Message::binary(content.clone());
+    let receivers = || -> Vec<Connection> {
+        let mut receivers = Vec::with_capacity(RECEIVERS);
+        receivers.resize_with(RECEIVERS, || {
+            let mut client = Connection::client(Arc::clone(&config), Entropy::new([1; 32]), NOW);
+            let mut server =
+                Connection::server(Arc::clone(&config), SESSION, Entropy::new([2; 32]), NOW);
+            while pump(&mut server, &mut client) || pump(&mut client, &mut server) {}
+            server
+        });
+        receivers
+    };
+    let send = |message: &Message, mut receivers: Vec<Connection>| {
+        for receiver in &mut receivers {
+            receiver.send(NOW, message.clone()).expect("it fits");
+        }
+        receivers
+    };
+    group.bench_function("hashed once", |b| {
+        b.iter_batched(
+            receivers,
+            |receivers| send(&message.clone().hashed(&config), receivers),
+            BatchSize::LargeInput,
+        );
+    });
+    group.bench_function("hashed by each", |b| {
+        b.iter_batched(
+            receivers,
+            |receivers| send(&message, receivers),
+            BatchSize::LargeInput,
+        );
+    });
+    group.bench_function("the hash alone", |b| {
+        b.iter(|| Sha256::digest(black_box(&content)));
+    });
     group.finish();
 }
 
@@ -191,6 +245,7 @@ criterion_group!(
     encoding,
     decoding,
     verifying,
-    conversations
+    conversations,
+    broadcast
 );
 criterion_main!(benches);

@@ -10,7 +10,7 @@ use crate::frame::{
 };
 #[cfg(feature = "driver")]
 use crate::message::OVERHEAD;
-use crate::{ContentType, Identity, Key, KeyId, Message, Security, SendError};
+use crate::{ContentType, Identity, Key, KeyId, Message, Rate, Security, SendError};
 
 /// The longest content of a frame that is no message: a goodbye whose reason is escaped.
 const MIN_CONTENT: u32 = 8 * 1024;
@@ -55,6 +55,9 @@ pub struct Config {
     pub(crate) max_message: u64,
     pub(crate) receive: Receive,
     pub(crate) transfer_timeout: Option<Duration>,
+    pub(crate) message_rate: Option<Rate>,
+    pub(crate) byte_rate: Option<Rate>,
+    pub(crate) error_rate: Option<Rate>,
 }
 
 /// How messages that come in chunks are received.
@@ -99,6 +102,9 @@ impl Config {
             max_message: 64 * 1024 * 1024,
             receive: Receive::Whole,
             transfer_timeout: Some(Duration::from_mins(1)),
+            message_rate: None,
+            byte_rate: None,
+            error_rate: Some(Rate::per_second(1).burst(32)),
         }
     }
 
@@ -303,6 +309,35 @@ impl Config {
     #[must_use]
     pub fn transfer_timeout(mut self, timeout: Option<Duration>) -> Self {
         self.transfer_timeout = timeout.filter(|timeout| !timeout.is_zero());
+        self
+    }
+
+    /// How many frames the peer may send: messages, pieces of them, and everything else; by default any
+    /// number.
+    ///
+    /// Nothing is lost: while the peer is over the limit nothing is taken from it, and what it sends
+    /// waits in the transport. It is told so once, unless it is a version 1 peer.
+    #[must_use]
+    pub fn message_rate(mut self, rate: Option<Rate>) -> Self {
+        self.message_rate = rate;
+        self
+    }
+
+    /// How many bytes the peer may send, headers included; by default any number. What is over the
+    /// limit waits, as with [`message_rate`](Self::message_rate).
+    #[must_use]
+    pub fn byte_rate(mut self, rate: Option<Rate>) -> Self {
+        self.byte_rate = rate;
+        self
+    }
+
+    /// How many errors a client may make, or report, that do not end its connection by themselves: 32,
+    /// and one more each second. One that makes more is told and cut off. `None` counts none.
+    ///
+    /// Those are `error` frames, and transfers that are given up because of what is wrong with them.
+    #[must_use]
+    pub fn error_rate(mut self, rate: Option<Rate>) -> Self {
+        self.error_rate = rate;
         self
     }
 

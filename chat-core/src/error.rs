@@ -40,6 +40,9 @@ pub enum ProtocolError {
     /// More transfers than this end takes.
     #[error("too many transfers at a time")]
     TooManyTransfers,
+    /// Too many errors in too short a time, of those that do not end a connection by themselves.
+    #[error("too many errors")]
+    TooManyErrors,
     /// More bytes of a transfer than this end takes, or than it was sent.
     #[error("more than the window of a transfer")]
     Window,

@@ -13,6 +13,7 @@ mod event;
 pub mod frame;
 mod key;
 mod message;
+mod rate;
 mod sec;
 mod sign;
 mod time;
@@ -25,6 +26,7 @@ pub use error::{ProtocolError, SendError};
 pub use event::{CloseReason, Event, Timeout};
 pub use key::{Key, KeyId};
 pub use message::{ContentType, Message};
+pub use rate::Rate;
 pub use sec::{Entropy, Identity, Security};
 pub use time::Instant;
 pub use transfer::{

@@ -5,9 +5,10 @@ import re
 import socket
 import time
 from concurrent.futures import ThreadPoolExecutor
-from typing import Optional
+from typing import Optional, Tuple
 
 import extensions
+import sec
 import wire
 from link import Ended, Link, TimedOut
 from session import Facade, Session
@@ -33,40 +34,86 @@ def connect(options) -> Link:
 
 def read_init(link: Link) -> str:
     """`session_init`, checked; returns the session's id."""
-    return read_offer(link).session_id
+    return read_offer(link)[0].session_id
 
 
-def read_offer(link: Link) -> Frame:
-    frame = link.read()
+def read_offer(link: Link, with_sec: bool = False) -> Tuple[Frame, bytes]:
+    """`session_init`, and its bytes. Who takes `sec` takes it from a server whose own key is another."""
+    data = link.receive()
+    _, header, content = wire.split(data, link.limits)
+    frame = wire.parse_header(header, content) if with_sec else None
+    if frame is None or not offers_sec(frame):
+        frame, header = wire.decode(data, link.verifying, link.limits)
+    link.checked(frame, header)
     if frame.type == "error" and frame.session_id is None:
         raise PeerError(f"refused: {printable(frame.content.decode('utf-8', 'replace'))}")
     if frame.type != "session_init" or frame.session_id is None:
         raise PeerError(f"{frame.type} with id {frame.session_id} instead of session_init")
     if not UUID_4.fullmatch(frame.session_id):
         raise PeerError(f"session id is not a UUID of version 4: {frame.session_id}")
-    return frame
+    return frame, data
+
+
+def offers_sec(frame: Frame) -> bool:
+    return frame.type == "session_init" and isinstance(frame.ext, dict) and "sec" in frame.ext
 
 
 def ack(session_id: str, ext: Optional[dict] = None) -> Frame:
     return Frame("session_ack", b"Session acknowledged", session_id, ext=ext)
 
 
+def choose(link: Link, options) -> Tuple[bytes, extensions.Parameters, extensions.Parameters]:
+    """Takes the offer; returns its bytes, what is offered of what was asked for, and the choice."""
+    init, data = read_offer(link, "sec" in options.extensions)
+    if init.ext is None:
+        raise PeerError("the server offers no extensions")
+    offer = extensions.parse(init.ext)
+    if options.demand_sec and "sec" not in offer:
+        raise PeerError("the server does not offer sec")
+    offer = {name: offer[name] for name in options.extensions if name in offer}
+    link.session = init.session_id
+    return data, offer, extensions.ours(list(offer), options.parameters, options.key)
+
+
+def handshake(link: Link, options) -> Tuple[extensions.Parameters, extensions.Parameters]:
+    """Up to an established session; returns the choice, and the offer of the same members."""
+    data, offer, mine = choose(link, options)
+    answer, padded = ack(link.session, mine), link.padded and "coalesce" not in mine
+    if "sec" in mine:
+        link.send_frame(start_sec(link, wire.encode(answer, b"", padded), data, offer, mine))
+        read_proof(link, "coalesce" in mine)
+    else:
+        link.send(answer, padded=padded)
+    link.established = True
+    return mine, offer
+
+
+def start_sec(link: Link, answer: bytes, init: bytes, offer, mine, key: Optional[bytes] = None) -> bytes:
+    """The acknowledgement with its code; the link signs and verifies what follows."""
+    nonces = (bytes.fromhex(ext["sec"]["nonce"]) for ext in (offer, mine))
+    signed, link.signing, link.verifying = sec.sign_ack(answer, init, link.key if key is None else key, *nonces)
+    return signed
+
+
+def read_proof(link: Link, coalesce: bool) -> None:
+    """The third step of the handshake, of section 4.7."""
+    link.exact, link.coalesce = True, coalesce
+    frame = link.read()
+    if frame.type == "error":
+        raise PeerError(f"refused: {printable(frame.content.decode('utf-8', 'replace'))}")
+    if frame != ack(link.session):
+        raise PeerError(f"{frame.type} {frame.content[:80]!r} with {frame.ext} in place of the server's session_ack")
+
+
 def open_session(options) -> Session:
     """A session with as many of the extensions asked for as the server offers."""
     link = connect(options)
     try:
-        init = read_offer(link)
-        if init.ext is None:
-            raise PeerError("the server offers no extensions")
-        offer = extensions.parse(init.ext)
-        mine = extensions.ours([name for name in options.extensions if name in offer], options.parameters)
-        link.session = init.session_id
-        link.send(ack(link.session, mine), padded=link.padded and "coalesce" not in offer)
+        mine, offer = handshake(link, options)
     except BaseException:
         link.sock.close()
         raise
-    link.established = True
-    return Session(link, options, False, mine, {name: offer[name] for name in mine})
+    return Session(link, options, False, mine, offer)
 
 
 def establish(options, pings: bool = True) -> Link:

@@ -4,8 +4,10 @@ What is known is checked, of the right type and in its range; what is not known 
 """
 
 import json
-from typing import Dict, NamedTuple, Optional, Tuple
+import secrets
+from typing import Dict, NamedTuple, Optional, Tuple, Union
 
+import sec
 from wire import SESSION_LIMITS, PeerError, WireError
 
 LARGEST = 2 ** 53 - 1
@@ -20,14 +22,16 @@ KNOWN = {
     "ping": {"timeout": (True, 3000, None)},
     "chunk": {"size": (True, 1024, LARGEST_PIECE), "window": (True, 4096, None),
               "transfers": (True, 1, None), "message": (False, 1, None)},
+    "sec": {},  # its parameters are no integers
 }
 OFFER = {
     "limits": {"content": SESSION_LIMITS[1]},
     "coalesce": {},
     "ping": {"timeout": 15000},
     "chunk": {"size": 65536, "window": 262144, "transfers": 32, "message": 67108864},
+    "sec": {},
 }
-Parameters = Dict[str, Dict[str, int]]
+Parameters = Dict[str, Dict[str, Union[int, str]]]
 
 
 class Operation(NamedTuple):
@@ -55,10 +59,11 @@ def names(text: str) -> Optional[list]:
     return [name for name in KNOWN if name in chosen]
 
 
-def ours(chosen: list, changes: str) -> Parameters:
-    """What this peer says of the extensions; `changes` is JSON to be merged in."""
+def ours(chosen: list, changes: str, key: Optional[bytes] = None) -> Parameters:
+    """What this peer says of the extensions; `changes` is JSON to be merged in. A choice names the key."""
     more = json.loads(changes)
-    return {name: {**OFFER[name], **more.get(name, {})} for name in chosen}
+    fresh = {"nonce": secrets.token_hex(sec.NONCE_SIZE), **({} if key is None else {"key": sec.key_id(key).hex()})}
+    return {name: {**OFFER[name], **(fresh if name == "sec" else {}), **more.get(name, {})} for name in chosen}
 
 
 def integer(values: dict, name: str, required: bool, least: int) -> Optional[int]:
@@ -72,7 +77,7 @@ def integer(values: dict, name: str, required: bool, least: int) -> Optional[int
     return value
 
 
-def parse(ext) -> Parameters:
+def parse(ext, chosen: bool = False) -> Parameters:
     """The known members of an `ext` and their known parameters, capped as the document says."""
     if not isinstance(ext, dict):
         raise WireError("header_json", "ext is no object")
@@ -88,6 +93,9 @@ def parse(ext) -> Parameters:
             if value is not None:
                 values[key] = value if most is None else min(value, most)
         found[name] = values
+    if "sec" in found:
+        sizes = {"nonce": sec.NONCE_SIZE, **({"key": sec.KEY_ID_SIZE} if chosen else {})}
+        found["sec"] = {name: sec.digits(ext["sec"].get(name), size).hex() for name, size in sizes.items()}
     if "chunk" in found and found["chunk"]["window"] < found["chunk"]["size"]:
         raise WireError("header_json", "the window is smaller than a piece")
     return found

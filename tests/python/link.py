@@ -32,6 +32,7 @@ class Ended(PeerError):
 class Link:
     def __init__(self, sock: socket.socket, key: bytes, timeout: float, padded: bool):
         self.sock, self.key, self.padded = sock, key, padded
+        self.signing = self.verifying = key  # with `sec` directions of the session
         self.deadline = time.monotonic() + timeout
         self.session: Optional[str] = None
         self.established = False
@@ -65,13 +66,16 @@ class Link:
 
     def send(self, frame: Frame, key: Optional[bytes] = None, padded: Optional[bool] = None) -> None:
         padded = self.padded if padded is None else padded
-        data = memoryview(wire.encode(frame, self.key if key is None else key, padded))
         with self.writing:
             if self.left:
                 raise PeerError("nothing may follow a disconnect")
             self.left = frame.type == "disconnect"
-            self.send_bytes(data[:wire.FIXED.size])
-            self.send_bytes(data[wire.FIXED.size:])
+            self.send_frame(wire.encode(frame, self.signing if key is None else key, padded))
+
+    def send_frame(self, data: bytes) -> None:
+        view = memoryview(data)
+        self.send_bytes(view[:wire.FIXED.size])
+        self.send_bytes(view[wire.FIXED.size:])
 
     def message(self, content: bytes, content_type: str = wire.TEXT) -> None:
         self.send(Frame("message", content, self.session, content_type))
@@ -118,9 +122,16 @@ class Link:
 
     def read(self, until: Optional[float] = None) -> Frame:
         """The next frame, read as the oldest peers read and checked strictly."""
-        limits = wire.SESSION_LIMITS if self.established else wire.HANDSHAKE_LIMITS
+        return self.checked(*wire.decode(self.receive(until), self.verifying, self.limits))
+
+    @property
+    def limits(self):
+        return wire.SESSION_LIMITS if self.established else wire.HANDSHAKE_LIMITS
+
+    def receive(self, until: Optional[float] = None) -> bytes:
+        """The bytes of the next frame, of which only lengths have been checked."""
         if self.exact:
-            return self.checked(*wire.decode(self.read_buffered(limits, until), self.key, limits))
+            return self.read_buffered(self.limits, until)
         if not self.readable(until):
             raise TimedOut("timed out waiting for a frame")
         first = self.take(FIRST_READ)
@@ -128,10 +139,10 @@ class Link:
             raise Ended("eof")
         if len(first) < wire.FIXED.size:
             raise PeerError(f"first read of only {len(first)} bytes")
-        size = wire.FIXED.size + sum(wire.check_fixed(first, limits))
+        size = wire.FIXED.size + sum(wire.check_fixed(first, self.limits))
         if len(first) > size:
             raise PeerError(f"two frames in one read: {len(first)} bytes, the first has {size}")
-        return self.checked(*wire.decode(first + self.read_exactly(size - len(first)), self.key, limits))
+        return first + self.read_exactly(size - len(first))
 
     def checked(self, frame: Frame, header: bytes) -> Frame:
         wire.check_sender(frame, header, not self.established, self.coalesce)

@@ -57,6 +57,7 @@ def parse_arguments(arguments) -> argparse.Namespace:
         sub.add_argument("--extensions", type=extensions.names, metavar="LIST",
                          help=f"offer or choose these: of {','.join(extensions.KNOWN)}, or all, or none "
                               "of them; without this the peer is one of version 1")
+        sub.add_argument("--demand-sec", action="store_true", help="end the connection without sec")
         sub.add_argument("--parameters", default="{}", metavar="JSON",
                          help="of the extensions, in place of the usual ones, as in the key ext")
     sub = modes.choices["client"]
@@ -68,7 +69,14 @@ def parse_arguments(arguments) -> argparse.Namespace:
     sub.add_argument("--connections", type=int, default=1, help="to serve before it exits (1)")
     sub.add_argument("--delay", type=float, default=0.5, metavar="S", help="before shutdown")
     sub.add_argument("--text", help="of an error, a refusal or a goodbye, in place of the usual one")
+    sub.add_argument("--client-key-file", action="append", default=[], metavar="PATH",
+                     help="one more key that a client may hold, with sec; as often as there are")
     return parser.parse_args(arguments)
+
+
+def read_key(path: str) -> bytes:
+    with open(path, "rb") as file:
+        return file.read()
 
 
 def run(options) -> str:
@@ -76,9 +84,9 @@ def run(options) -> str:
         return vectors.run(options.file)
     options.key = wire.DEFAULT_KEY
     if options.key_file:
-        with open(options.key_file, "rb") as file:
-            options.key = file.read()
+        options.key = read_key(options.key_file)
     if options.mode == "server":
+        options.client_keys = [read_key(path) for path in options.client_key_file]
         return server.run(options)
     return CLIENT_SCENARIOS[options.scenario](options)
 

@@ -10,11 +10,13 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Optional
 
 import extensions
+import sec
 import wire
 from link import Ended, Link, TimedOut
 from session import Facade, Session
-from wire import Frame, PeerError
+from wire import Frame, PeerError, WireError
 
+EARLY = 0.02  # seconds in which a client shows that it does not wait
 ANSI = "\x1b[31mred\x1b[0m\x07\x9b2J bell"
 
 
@@ -26,22 +28,60 @@ def establish(link: Link, options) -> Link:
     """The handshake; returns what the session goes over."""
     session = str(uuid.uuid4())
     offer = None if options.extensions is None else extensions.ours(options.extensions, options.parameters)
-    link.send(init(session, offer), padded=False)
+    opening = wire.encode(init(session, offer), link.key)
+    link.send_frame(opening)
     if offer is not None:
         link.exact, link.coalesce = True, "coalesce" in offer
-    frame = link.read()
+    frame = read_ack(link, options, opening, offer)
     if frame.type != "session_ack" or frame.session_id != session:
         raise PeerError(f"{frame.type} with id {frame.session_id} instead of session_ack")
-    link.session, link.established, link.coalesce = session, True, False
+    link.session, link.coalesce = session, False
+    if options.demand_sec and not isinstance(link.verifying, sec.Direction):
+        link.established = True
+        link.send(Frame("error", b"sec is demanded", session, wire.TEXT))
+        link.say_goodbye("Protocol error")
+        raise PeerError("the client does not choose sec")
     if frame.ext is None:
+        link.established = True
         return link
     if offer is None:
         raise PeerError(f"a choice where nothing was offered: {frame.ext}")
-    theirs = extensions.parse(frame.ext)
+    theirs = extensions.parse(frame.ext, chosen=True)
     if not set(frame.ext) <= set(offer):
         raise PeerError(f"{frame.ext} chosen, of {offer}")
     link.chosen = list(theirs)
+    if "sec" in theirs:
+        if link.buffer or link.readable(time.monotonic() + EARLY):
+            raise PeerError("the client sends before it knows the server")
+        prove(link, "coalesce" in theirs)
+    link.established = True
     return Facade(Session(link, options, True, {name: offer[name] for name in theirs}, theirs))
+
+
+def read_ack(link: Link, options, opening: bytes, offer) -> Frame:
+    """The first frame of the client, which with `sec` says itself which key it is signed with."""
+    if "sec" not in (offer or ()):
+        return link.read()
+    data = link.receive()
+    _, header, content = wire.split(data, link.limits)
+    frame = wire.parse_header(header, content)
+    if frame.type != "session_ack" or not isinstance(frame.ext, dict) or "sec" not in frame.ext:
+        return link.checked(*wire.decode(data, link.key, link.limits))
+    theirs = extensions.parse(frame.ext, chosen=True)["sec"]
+    keys = {sec.key_id(key).hex(): key for key in (link.key, *options.client_keys)}
+    if theirs["key"] not in keys:
+        raise PeerError(f"unknown key {theirs['key']}")
+    nonces = (bytes.fromhex(nonce) for nonce in (offer["sec"]["nonce"], theirs["nonce"]))
+    wanted, verifying, link.signing = sec.sign_ack(data, opening, keys[theirs["key"]], *nonces)
+    if wanted != data:
+        raise WireError("hmac", "of session_ack")
+    link.verifying = verifying
+    return link.checked(frame, header)
+
+
+def prove(link: Link, coalesce: bool) -> None:
+    """The third step of the handshake, of section 4.7."""
+    link.send(Frame("session_ack", b"Session acknowledged", link.session), padded=link.padded and not coalesce)
 
 
 def serve(link: Link, options, answer: bool = True, until: Optional[float] = None,

@@ -117,7 +117,7 @@ class Session:
                 if "coalesce" not in self.agreed:
                     self.link.send(batch[0], padded=self.padded)
                     continue
-                data = b"".join(wire.encode(frame, self.link.key) for frame in batch)
+                data = b"".join(wire.encode(frame, self.link.signing) for frame in batch)
                 cuts = sorted(self.noise.randrange(len(data)) for _ in range(self.noise.randrange(3)))
                 for start, end in zip([0, *cuts], [*cuts, len(data)]):
                     self.link.send_bytes(data[start:end])

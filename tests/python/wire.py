@@ -18,6 +18,7 @@ MAGIC = bytes.fromhex("89504E470E0B1B0B")
 VERSION = 1
 FRAME_TYPE = 0
 FIXED = struct.Struct("!8sHHIIQI32s")
+BEFORE_CODE = struct.Struct("!8sHHIIQI")
 SESSION_LIMITS = (65536, 10485760)  # JSON header, content
 HANDSHAKE_LIMITS = (4096, 1024)
 PADDED_SIZE = 1024
@@ -58,16 +59,24 @@ def header_json(frame: Frame) -> bytes:
     return json.dumps(header).encode("ascii")
 
 
-def seal(header: bytes, content: bytes, key: bytes) -> bytes:
-    """The bytes of a frame with this JSON header, whatever that holds."""
+def code_of(key, fixed: bytes, header: bytes, content: bytes) -> bytes:
+    """The code of a frame with this beginning of its fixed header: under a key, that of version 1;
+    what is no key makes its own, as `sec` does for the next frame of a direction."""
+    if not isinstance(key, bytes):
+        return key.code(fixed, header, content)
     mac = hmac.new(key, header, hashlib.sha256)
     mac.update(content)
-    fixed = FIXED.pack(MAGIC, VERSION, FRAME_TYPE, len(header), zlib.crc32(header),
-                       len(content), zlib.crc32(content), mac.digest())
-    return b"".join((fixed, header, content))
+    return mac.digest()
 
 
-def encode(frame: Frame, key: bytes, padded: bool = False) -> bytes:
+def seal(header: bytes, content: bytes, key) -> bytes:
+    """The bytes of a frame with this JSON header, whatever that holds."""
+    fixed = BEFORE_CODE.pack(MAGIC, VERSION, FRAME_TYPE, len(header), zlib.crc32(header),
+                             len(content), zlib.crc32(content))
+    return b"".join((fixed, code_of(key, fixed, header, content), header, content))
+
+
+def encode(frame: Frame, key, padded: bool = False) -> bytes:
     header = header_json(frame)
     if padded:
         missing = PADDED_SIZE - FIXED.size - len(header) - len(frame.content)
@@ -97,15 +106,23 @@ def check_fixed(data: bytes, limits: Tuple[int, int]) -> Tuple[int, int]:
     return header_size, content_size
 
 
-def decode(data: bytes, key: bytes, limits: Tuple[int, int] = SESSION_LIMITS) -> Tuple[Frame, bytes]:
-    """The frame that `data` is, exactly, and its JSON header as it came."""
+def decode(data: bytes, key, limits: Tuple[int, int] = SESSION_LIMITS) -> Tuple[Frame, bytes]:
+    """The frame that `data` is, exactly, and its JSON header as it came; `key` is as in `code_of`."""
+    fixed, header, content = split(data, limits)
+    if not hmac.compare_digest(code_of(key, fixed[:BEFORE_CODE.size], header, content), fixed[BEFORE_CODE.size:]):
+        raise WireError("hmac")
+    return parse_header(header, content), header
+
+
+def split(data: bytes, limits: Tuple[int, int]) -> Tuple[bytes, bytes, bytes]:
+    """Fixed header, JSON header and content, after checks 1 to 4."""
     header_size, content_size = check_fixed(data, limits)
     size = FIXED.size + header_size + content_size
     if len(data) < size:
         raise WireError("incomplete", f"{len(data)} of {size} bytes")
     if len(data) > size:
         raise PeerError(f"{len(data) - size} bytes too many")
-    _, _, _, _, header_crc, _, content_crc, mac = FIXED.unpack_from(data)
+    _, _, _, _, header_crc, _, content_crc, _ = FIXED.unpack_from(data)
     header = bytes(data[FIXED.size:FIXED.size + header_size])
     content = bytes(data[FIXED.size + header_size:])
     if header[:1] != b"{":
@@ -116,11 +133,7 @@ def decode(data: bytes, key: bytes, limits: Tuple[int, int] = SESSION_LIMITS) ->
         raise WireError("header_json", "does not end with }")
     if zlib.crc32(content) != content_crc:
         raise WireError("content_crc")
-    expected = hmac.new(key, header, hashlib.sha256)
-    expected.update(content)
-    if not hmac.compare_digest(expected.digest(), mac):
-        raise WireError("hmac")
-    return parse_header(header, content), header
+    return bytes(data[:FIXED.size]), header, content
 
 
 def parse_header(header: bytes, content: bytes) -> Frame:

@@ -21,6 +21,7 @@ impl Connection {
     pub fn handle_input(&mut self, now: Instant, data: &[u8]) -> usize {
         let now = self.latest(now);
         let mut input = data;
+        self.end_throttling(now);
         self.resume(now);
         while !input.is_empty() && self.is_listening() {
             if !self.wants_input() {
@@ -30,11 +31,15 @@ impl Connection {
                 self.fill(now);
                 return taken;
             }
-            match self.decoder.decode(&mut input) {
+            let before = input.len();
+            let decoded = self.decoder.decode(&mut input);
+            let is_frame = matches!(decoded, Ok(Some(_)));
+            match decoded {
                 Ok(None) => {}
                 Ok(Some(frame)) => self.handle_frame(now, frame),
                 Err(error) => self.fail(now, error.into()),
             }
+            self.charge(now, before - input.len(), is_frame);
         }
         self.deaf = !self.wants_input();
         self.stats.bytes_received += data.len() as u64;
@@ -135,6 +140,9 @@ impl Connection {
             }
             FrameKind::Heartbeat => self.heartbeat(now, &frame.content),
             FrameKind::Error => {
+                if self.count_error(now) {
+                    return;
+                }
                 self.push_event(Event::Error(error_text(&frame.content)));
             }
             kind @ (FrameKind::SessionInit | FrameKind::SessionAck | FrameKind::Disconnect) => {

@@ -436,6 +436,9 @@ impl Connection {
 
     /// Gives an incoming transfer up for what is wrong with it.
     fn refuse_incoming(&mut self, id: u64, error: TransferError) {
+        if self.count_error(self.clock) {
+            return;
+        }
         let reason = error.to_string();
         let streams = self.config.receive == Receive::Pieces;
         self.drop_incoming(id, &reason);

@@ -5,6 +5,7 @@ mod goodbye;
 mod handshake;
 mod inbound;
 mod incoming;
+mod limits;
 mod outbox;
 mod outgoing;
 mod timers;
@@ -23,6 +24,7 @@ use crate::frame::{
     LEGACY_MIN_FRAME, Limits,
 };
 use crate::message::OVERHEAD;
+use crate::rate::Bucket;
 use crate::sign::{Digest, Piece, sha256};
 use crate::{
     CloseReason, Config, ContentType, Entropy, Event, Identity, Instant, Message, ProtocolError,
@@ -75,6 +77,10 @@ pub struct Stats {
     /// Bytes of contents that were hashed to be sent. With `sec`, what was hashed before, because it
     /// was received or is [sent to many](Message::hashed), is not hashed again.
     pub bytes_hashed: u64,
+    /// How often the peer had sent more than [`Config::message_rate`] or [`Config::byte_rate`] allows.
+    pub throttled: u64,
+    /// Errors that the peer reported, and its transfers with which something was wrong.
+    pub errors_received: u64,
 }
 
 /// The whole protocol for one peer, in either role.
@@ -127,6 +133,13 @@ pub struct Connection {
     asked: Option<Instant>,
     /// When the peer is told that this end is busy, should it be.
     next_busy: Instant,
+    frame_bucket: Bucket,
+    byte_bucket: Bucket,
+    error_bucket: Bucket,
+    /// The peer has sent too much: nothing is taken until then.
+    throttled: Option<Instant>,
+    /// It was told so.
+    told_rate: bool,
     stats: Stats,
 }
 
@@ -225,6 +238,11 @@ impl Connection {
             ping_since: None,
             asked: None,
             next_busy: now,
+            frame_bucket: Bucket::new(now),
+            byte_bucket: Bucket::new(now),
+            error_bucket: Bucket::new(now),
+            throttled: None,
+            told_rate: false,
             stats: Stats::default(),
             config,
         }
@@ -311,14 +329,13 @@ impl Connection {
         self.outbox.bytes() + self.outgoing.held()
     }
 
-    /// Whether to read from the transport. False while too many events wait to be polled, and when
-    /// the connection is closed.
+    /// Whether to read from the transport. False while too many events wait to be polled, while the
+    /// peer has sent more than it may, and when the connection is closed.
     pub fn wants_input(&self) -> bool {
         match self.phase {
             Phase::Handshake { .. } | Phase::Established => {
-                self.inbox.is_empty()
-                    || self.inbox_bytes < self.config.max_inbox
-                    || self.leaving.is_some()
+                let has_room = self.inbox.is_empty() || self.inbox_bytes < self.config.max_inbox;
+                has_room && self.throttled.is_none() || self.leaving.is_some()
             }
             Phase::Closing { .. } => true,
             Phase::Closed => false,

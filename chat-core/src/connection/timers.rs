@@ -22,6 +22,7 @@ impl Connection {
                 self.busy_due(),
                 self.sending_due(),
                 self.receiving_due(),
+                self.throttled_due(),
                 self.leaving.as_ref().map(|leaving| leaving.deadline),
             ]
             .into_iter()
@@ -64,6 +65,7 @@ impl Connection {
                 reason: leaving.reason,
             });
         }
+        self.end_throttling(now);
         if self.deaf {
             self.resume(now);
             self.deaf = !self.wants_input();

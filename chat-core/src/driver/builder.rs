@@ -45,6 +45,9 @@ impl<R: Runtime, H: Handler> ServerBuilder<R, H> {
             config: Config::default(),
             limits: Limits {
                 connections: 10_000,
+                handshakes: 1_024,
+                per_address: 1_024,
+                uids: None,
                 outbox: 96 * 1024 * 1024,
                 grace: Duration::from_secs(5),
             },
@@ -75,6 +78,34 @@ impl<R: Runtime, H: Handler> ServerBuilder<R, H> {
         self
     }
 
+    /// The most connections that are in their handshakes, that is, have not shown that they hold the
+    /// key: 1,024. One more is told to try again. Each has
+    /// [`Config::handshake_timeout`](crate::Config::handshake_timeout) and no more, and those that are
+    /// established do not notice.
+    #[must_use]
+    pub fn max_handshakes(mut self, handshakes: usize) -> Self {
+        self.limits.handshakes = handshakes;
+        self
+    }
+
+    /// The most TCP connections from one address: 1,024. One more is told so. With IPv6, a network of
+    /// 64 bits counts as one address. Where all clients come through one proxy, this is a limit for all
+    /// of them.
+    #[must_use]
+    pub fn max_per_address(mut self, connections: usize) -> Self {
+        self.limits.per_address = connections;
+        self
+    }
+
+    /// Lets only these users connect to Unix sockets, by the ids that the kernel says they have; others
+    /// are told so before the handshake. The sockets are then created with mode 0666, for the mode of a
+    /// file cannot say as much. By default whoever can open the socket is let in: its owner.
+    #[must_use]
+    pub fn allow_uids(mut self, uids: impl IntoIterator<Item = u32>) -> Self {
+        self.limits.uids = Some(uids.into_iter().collect());
+        self
+    }
+
     /// The most bytes of messages that wait for one session, overhead included, beyond what its
     /// connection holds ready: 96 MiB, the largest message and half as much. A single message is
     /// always taken, and messages that go out in chunks have as much room again. Contents that
@@ -95,7 +126,7 @@ impl<R: Runtime, H: Handler> ServerBuilder<R, H> {
     /// Listens on every endpoint and starts to serve.
     ///
     /// Fails, and listens nowhere, if it cannot listen on one of them. Unix sockets are created
-    /// with mode 0600, and with a lock file `PATH.lock` beside them; a socket left behind by a
+    /// with mode 0600 (see [`allow_uids`](Self::allow_uids)), and with a lock file `PATH.lock` beside them; a socket left behind by a
     /// server that was killed is replaced.
     ///
     /// Cancel safety: nothing listens if the future is dropped.
@@ -116,7 +147,14 @@ impl<R: Runtime, H: Handler> ServerBuilder<R, H> {
                     let addresses = self.runtime.resolve(host).await.map_err(fail)?;
                     bound.extend(listen_tcp(&addresses).map_err(fail)?);
                 }
-                Endpoint::Unix(path) => bound.push(listen_unix(path).map_err(fail)?),
+                Endpoint::Unix(path) => {
+                    let mode = if self.limits.uids.is_some() {
+                        0o666
+                    } else {
+                        0o600
+                    };
+                    bound.push(listen_unix(path, mode).map_err(fail)?);
+                }
             }
         }
         let endpoints = bound.iter().map(|one| one.endpoint.clone()).collect();
@@ -173,8 +211,8 @@ enum Bind {
     Unix(std::os::unix::net::UnixListener, unix::SocketFile),
 }
 
-fn listen_unix(path: &Path) -> io::Result<Bound> {
-    let (listener, file) = unix::listen(path)?;
+fn listen_unix(path: &Path, mode: u32) -> io::Result<Bound> {
+    let (listener, file) = unix::listen(path, mode)?;
     Ok(Bound {
         endpoint: Endpoint::unix(path),
         listener: Bind::Unix(listener, file),

@@ -9,6 +9,7 @@
 //! when it is full.
 
 mod addr;
+mod admission;
 mod builder;
 mod client;
 mod dial;
@@ -50,6 +51,7 @@ pub mod prelude {
     pub use crate::frame::FrameError;
     pub use crate::{
         Backoff, CloseReason, Config, ContentType, Identity, Key, KeyId, Message, OpenError,
-        ProtocolError, Receive, Security, SendError, Stats, Timeout, Transfer, TransferError, Uuid,
+        ProtocolError, Rate, Receive, Security, SendError, Stats, Timeout, Transfer, TransferError,
+        Uuid,
     };
 }

@@ -36,7 +36,8 @@ pub(super) async fn supervise<R: Runtime, D>(runtime: R, server: Server<D>) {
     // Whoever was accepted in the last moment.
     server.kill_all();
     server.emptied().await;
-    tracing::info!("stopped");
+    let stats = server.stats();
+    tracing::info!(?stats, "stopped");
     server.set_stopped();
 }
 
@@ -135,17 +136,22 @@ fn admit<R: Runtime, H: Handler>(
         Arc::clone(&mailbox),
         H::Data::default(),
     );
-    if server.admit(&session) {
-        let connection = Connection::server(Arc::clone(config), id, entropy::fresh(), now);
-        let link = Link::new(connection, socket, runtime.clone(), mailbox);
-        let registered = Registered(session);
-        runtime.spawn(run(link, registered, Arc::clone(handler)));
-        return;
-    }
-    let limit = limits.connections;
-    tracing::debug!(%peer, limit, "connection turned away: the server is full");
+    let refusal = match server.admit(&session) {
+        Ok(handshake) => {
+            let connection = Connection::server(Arc::clone(config), id, entropy::fresh(), now);
+            let link = Link::new(connection, socket, runtime.clone(), mailbox);
+            let registered = Registered {
+                session,
+                handshake: Some(handshake),
+            };
+            runtime.spawn(run(link, registered, Arc::clone(handler)));
+            return;
+        }
+        Err(refusal) => refusal,
+    };
+    tracing::debug!(%peer, %refusal, "connection turned away");
     if let Some(tally) = server.begin_refusal() {
-        let reason = format!("The server is full (limit {limit})");
+        let reason = refusal.to_string();
         let connection = Connection::refuse(Arc::clone(config), &reason, now);
         let link = Link::new(connection, socket, runtime.clone(), mailbox);
         runtime.spawn(refuse(link, server.clone(), tally));
@@ -165,15 +171,20 @@ async fn refuse<R: Runtime, D>(mut link: Link<R>, server: Server<D>, tally: Tall
 }
 
 /// Takes a session out of its server, also if its task is dropped or panics.
-struct Registered<D>(Session<D>);
+struct Registered<D> {
+    session: Session<D>,
+    /// Counts it among the handshakes.
+    handshake: Option<Tally<D>>,
+}
 
 impl<D> Drop for Registered<D> {
     fn drop(&mut self) {
         let reason: Box<str> = "the task of the session was dropped".into();
-        self.0
+        let session = &self.session;
+        session
             .mailbox()
             .finish(CloseReason::Transport { error: reason });
-        self.0.server().release(self.0.id());
+        session.server().release(session);
     }
 }
 
@@ -183,7 +194,9 @@ async fn run<R: Runtime, H: Handler>(
     registered: Registered<H::Data>,
     handler: Arc<H>,
 ) {
-    let session = &registered.0;
+    let mut registered = registered;
+    let mut handshake = registered.handshake.take();
+    let session = &registered.session;
     let mark = mark(session);
     let (id, peer) = (session.id(), session.peer());
     let mut failed = false;
@@ -202,6 +215,7 @@ async fn run<R: Runtime, H: Handler>(
             // The session is ending: what its handler has failed at once is not tried again.
             _ if failed => continue,
             Event::Established { .. } => {
+                handshake = None;
                 session.set_established(session.server().now(), link.connection());
                 let security = session.security();
                 match session.identity() {
@@ -242,7 +256,9 @@ async fn run<R: Runtime, H: Handler>(
             yield_once().await;
         }
     };
+    drop(handshake);
     session.mailbox().finish(reason.clone());
+    session.server().count_end(session, &reason);
     if session.is_established() {
         // `Debug` of the reason: a peer's text must not bring control characters into the log.
         tracing::info!(session = %id, %peer, ?reason, "session ended");
@@ -254,7 +270,12 @@ async fn run<R: Runtime, H: Handler>(
             CloseReason::Eof { .. } => "; a client that holds another key?",
             _ => "",
         };
-        tracing::warn!(%peer, ?reason, "connection ended in the handshake{hint}");
+        // Whoever floods the server is not to flood the log.
+        if session.server().may_warn() {
+            tracing::warn!(%peer, ?reason, "connection ended in the handshake{hint}");
+        } else {
+            tracing::debug!(%peer, ?reason, "connection ended in the handshake{hint}");
+        }
     }
 }
 

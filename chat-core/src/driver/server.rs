@@ -1,17 +1,19 @@
 //! A running server: its sessions, and its end.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
 
 use event_listener::Event;
 use uuid::Uuid;
 
+use super::admission::{Addresses, Refusal};
 use super::security::Configs;
 use super::{Endpoint, Peer, Session};
-use crate::{Config, Instant, Message, SendError};
+use crate::rate::Bucket;
+use crate::{CloseReason, Config, Instant, Message, ProtocolError, Rate, SendError};
 
 /// The reason that clients are told when a server stops.
 const SHUTTING_DOWN: &str = "Server shutting down";
@@ -30,9 +32,14 @@ struct Inner<D> {
     sessions: RwLock<BTreeMap<Uuid, Session<D>>>,
     listeners: AtomicUsize,
     refusing: AtomicUsize,
+    /// Connections that are not established yet.
+    handshakes: AtomicUsize,
+    addresses: Addresses,
     /// Bytes of messages that are being put together.
     collecting: AtomicUsize,
     counters: Counters,
+    /// For warnings that strangers can cause.
+    warnings: Mutex<Bucket>,
     stopping: AtomicBool,
     stopped: AtomicBool,
     /// Notified when a connection ends, when stopping begins and when it is done.
@@ -40,9 +47,13 @@ struct Inner<D> {
 }
 
 /// What bounds a server.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Limits {
     pub(super) connections: usize,
+    pub(super) handshakes: usize,
+    pub(super) per_address: usize,
+    /// Who may connect to Unix sockets; `None`: whoever can.
+    pub(super) uids: Option<BTreeSet<u32>>,
     pub(super) outbox: usize,
     pub(super) grace: Duration,
 }
@@ -51,7 +62,13 @@ pub(super) struct Limits {
 struct Counters {
     accepted: AtomicU64,
     refused: AtomicU64,
+    refused_handshakes: AtomicU64,
+    refused_addresses: AtomicU64,
+    refused_users: AtomicU64,
+    failed_handshakes: AtomicU64,
     slow: AtomicU64,
+    throttled: AtomicU64,
+    faulty: AtomicU64,
 }
 
 /// What a server has seen since it started.
@@ -62,6 +79,19 @@ pub struct ServerStats {
     pub accepted: u64,
     /// Connections turned away because there were too many.
     pub refused: u64,
+    /// Connections turned away because too many were in their handshakes.
+    pub refused_handshakes: u64,
+    /// Connections turned away because there were too many from their address.
+    pub refused_addresses: u64,
+    /// Connections turned away because their user may not connect.
+    pub refused_users: u64,
+    /// Connections that ended in the handshake, by whatever: a wrong key, a deadline.
+    pub failed_handshakes: u64,
+    /// Sessions that were read from more slowly because they had sent more than they may. Each counts
+    /// once, when it ends.
+    pub throttled: u64,
+    /// Sessions cut off because of too many errors.
+    pub too_many_errors: u64,
     /// Sessions closed because they took less than was sent to them.
     pub slow_consumers: u64,
 }
@@ -76,13 +106,16 @@ impl<D> Server<D> {
         Self(Arc::new(Inner {
             configs,
             limits,
-            clock: Box::new(clock),
             endpoints,
             sessions: RwLock::default(),
             listeners: AtomicUsize::new(0),
             refusing: AtomicUsize::new(0),
+            handshakes: AtomicUsize::new(0),
+            addresses: Addresses::default(),
             collecting: AtomicUsize::new(0),
             counters: Counters::default(),
+            warnings: Mutex::new(Bucket::new(clock())),
+            clock: Box::new(clock),
             stopping: AtomicBool::new(false),
             stopped: AtomicBool::new(false),
             changed: Event::new(),
@@ -131,15 +164,18 @@ impl<D> Server<D> {
 
     /// What it has seen since it started.
     pub fn stats(&self) -> ServerStats {
-        let Counters {
-            accepted,
-            refused,
-            slow,
-        } = &self.0.counters;
+        let counters = &self.0.counters;
+        let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         ServerStats {
-            accepted: accepted.load(Ordering::Relaxed),
-            refused: refused.load(Ordering::Relaxed),
-            slow_consumers: slow.load(Ordering::Relaxed),
+            accepted: count(&counters.accepted),
+            refused: count(&counters.refused),
+            refused_handshakes: count(&counters.refused_handshakes),
+            refused_addresses: count(&counters.refused_addresses),
+            refused_users: count(&counters.refused_users),
+            failed_handshakes: count(&counters.failed_handshakes),
+            throttled: count(&counters.throttled),
+            too_many_errors: count(&counters.faulty),
+            slow_consumers: count(&counters.slow),
         }
     }
 
@@ -175,8 +211,8 @@ impl<D> Server<D> {
         self.0.configs.pick(peer.is_local())
     }
 
-    pub(super) fn limits(&self) -> Limits {
-        self.0.limits
+    pub(super) fn limits(&self) -> &Limits {
+        &self.0.limits
     }
 
     pub(super) fn is_stopping(&self) -> bool {
@@ -187,20 +223,50 @@ impl<D> Server<D> {
         self.wait(Self::is_stopping).await;
     }
 
-    /// Takes a connection in, unless there are too many or the server is stopping.
-    pub(super) fn admit(&self, session: &Session<D>) -> bool {
-        let mut sessions = self.write();
-        if sessions.len() >= self.0.limits.connections {
-            self.0.counters.refused.fetch_add(1, Ordering::Relaxed);
-            return false;
+    /// Takes a connection in, unless a limit is against it. What is returned counts it among the
+    /// handshakes until it is dropped.
+    pub(super) fn admit(&self, session: &Session<D>) -> Result<Tally<D>, Refusal> {
+        let admitted = self.try_admit(session);
+        let counters = &self.0.counters;
+        let counter = match admitted {
+            Ok(_) => &counters.accepted,
+            Err(Refusal::Full { .. }) => &counters.refused,
+            Err(Refusal::Handshakes { .. }) => &counters.refused_handshakes,
+            Err(Refusal::Address { .. }) => &counters.refused_addresses,
+            Err(Refusal::User { .. }) => &counters.refused_users,
+        };
+        counter.fetch_add(1, Ordering::Relaxed);
+        admitted
+    }
+
+    fn try_admit(&self, session: &Session<D>) -> Result<Tally<D>, Refusal> {
+        let (limits, peer) = (&self.0.limits, session.peer());
+        if let (Peer::Unix(credentials), Some(uids)) = (peer, &limits.uids) {
+            let uid = credentials.map(|it| it.uid);
+            if !uid.is_some_and(|uid| uids.contains(&uid)) {
+                return Err(Refusal::User { uid });
+            }
         }
-        self.0.counters.accepted.fetch_add(1, Ordering::Relaxed);
+        let mut sessions = self.write();
+        let limit = limits.connections;
+        if sessions.len() >= limit {
+            return Err(Refusal::Full { limit });
+        }
+        let limit = limits.handshakes;
+        let handshake = self.tally(|inner| &inner.handshakes);
+        if self.0.handshakes.load(Ordering::SeqCst) > limit {
+            return Err(Refusal::Handshakes { limit });
+        }
+        let limit = limits.per_address;
+        if !self.0.addresses.enter(&peer, limit) {
+            return Err(Refusal::Address { limit });
+        }
         sessions.insert(session.id(), session.clone());
         // Under the lock that `close_all` takes: whoever comes too late for that sees the flag.
         if self.is_stopping() {
             session.close(SHUTTING_DOWN);
         }
-        true
+        Ok(handshake)
     }
 
     /// Whether so many bytes more of messages may be put together, below `max`.
@@ -222,9 +288,36 @@ impl<D> Server<D> {
         self.0.counters.slow.fetch_add(1, Ordering::Relaxed);
     }
 
+    /// Counts how a connection ended.
+    pub(super) fn count_end(&self, session: &Session<D>, reason: &CloseReason) {
+        let counters = &self.0.counters;
+        if !session.is_established() {
+            counters.failed_handshakes.fetch_add(1, Ordering::Relaxed);
+        }
+        if session.stats().throttled > 0 {
+            counters.throttled.fetch_add(1, Ordering::Relaxed);
+        }
+        if *reason == CloseReason::Protocol(ProtocolError::TooManyErrors) {
+            counters.faulty.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether one more warning about somebody who has shown nothing may be logged: a few each second.
+    pub(super) fn may_warn(&self) -> bool {
+        const WARNINGS: Rate = Rate::per_second(1).burst(100);
+        let now = self.now();
+        let mut warnings = self
+            .0
+            .warnings
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        warnings.try_take(WARNINGS, now)
+    }
+
     /// A connection is over.
-    pub(super) fn release(&self, id: Uuid) {
-        self.write().remove(&id);
+    pub(super) fn release(&self, session: &Session<D>) {
+        self.write().remove(&session.id());
+        self.0.addresses.leave(&session.peer());
         self.0.changed.notify(usize::MAX);
     }
 

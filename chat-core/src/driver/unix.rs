@@ -10,8 +10,8 @@ use std::path::{Path, PathBuf};
 use rustix::fs::OFlags;
 use socket2::{Domain, SockAddr, Socket, Type};
 
-/// Only the owner may connect.
-const MODE: u32 = 0o600;
+/// The mode of a lock file.
+const LOCK_MODE: u32 = 0o600;
 const BACKLOG: i32 = 1024;
 
 /// The file of a listening socket; dropping it removes the file, if it is still ours.
@@ -31,11 +31,12 @@ impl Identity {
     }
 }
 
-/// Listens on a Unix socket, which only its owner may connect to from the moment it exists.
+/// Listens on a Unix socket, which only those may connect to from the moment it exists whom `mode`
+/// allows.
 ///
 /// A socket that a stopped server left behind is replaced. A socket of a live server is not, nor
 /// is anything that is not a socket. Two servers that start at the same time cannot both win.
-pub(super) fn listen(path: &Path) -> io::Result<(UnixListener, SocketFile)> {
+pub(super) fn listen(path: &Path, mode: u32) -> io::Result<(UnixListener, SocketFile)> {
     let lock = LockFile::take(path)?;
     remove_stale(path)?;
 
@@ -43,7 +44,7 @@ pub(super) fn listen(path: &Path) -> io::Result<(UnixListener, SocketFile)> {
     // Linux takes the mode of the new file from the socket's own. Elsewhere the mode is set below,
     // still before `listen`: until then nobody can connect.
     let file = File::from(OwnedFd::from(socket));
-    let _ = file.set_permissions(Permissions::from_mode(MODE));
+    let _ = file.set_permissions(Permissions::from_mode(mode));
     let socket = Socket::from(OwnedFd::from(file));
     socket.bind(&SockAddr::unix(path)?)?;
     let metadata = fs::symlink_metadata(path)?;
@@ -52,8 +53,8 @@ pub(super) fn listen(path: &Path) -> io::Result<(UnixListener, SocketFile)> {
         identity: Identity::of(&metadata),
         _lock: lock,
     };
-    if metadata.mode() & 0o777 != MODE {
-        fs::set_permissions(path, Permissions::from_mode(MODE))?;
+    if metadata.mode() & 0o777 != mode {
+        fs::set_permissions(path, Permissions::from_mode(mode))?;
     }
     socket.listen(BACKLOG)?;
     let listener = UnixListener::from(OwnedFd::from(socket));
@@ -119,7 +120,7 @@ impl LockFile {
                 .write(true)
                 .create(true)
                 .truncate(false)
-                .mode(MODE)
+                .mode(LOCK_MODE)
                 .custom_flags(OFlags::NOFOLLOW.bits().cast_signed())
                 .open(&path)
                 .map_err(|error| {

@@ -1,0 +1,66 @@
+//! How much a peer may send, and how much it may get wrong (PROTOCOL.md §9).
+
+use alloc::format;
+
+use super::{Connection, Role, State};
+use crate::frame::Extensions;
+use crate::{Instant, ProtocolError};
+
+impl Connection {
+    /// Bytes were taken, and perhaps a frame was complete: more than the settings allow, and nothing is
+    /// taken for a while.
+    pub(super) fn charge(&mut self, now: Instant, bytes: usize, frame: bool) {
+        let (frames, bytes) = (u64::from(frame), bytes as u64);
+        let limits = [
+            (
+                self.config.message_rate,
+                &mut self.frame_bucket,
+                frames,
+                "messages",
+            ),
+            (self.config.byte_rate, &mut self.byte_bucket, bytes, "bytes"),
+        ];
+        let mut reason = None;
+        for (rate, bucket, number, of_what) in limits {
+            let Some(rate) = rate else { continue };
+            if let Some(until) = bucket.take(rate, now, number) {
+                self.throttled = self.throttled.max(Some(until));
+                reason = Some(format!(
+                    "You send more than {} {of_what} a second: you are read from more slowly",
+                    rate.number()
+                ));
+            }
+        }
+        let Some(reason) = reason else { return };
+        self.stats.throttled += 1;
+        // Once. A version 1 client would leave.
+        if !self.told_rate && self.peer != Extensions::default() {
+            self.told_rate = true;
+            self.send_error(now, &reason);
+        }
+    }
+
+    /// There is something in the buckets again.
+    pub(super) fn end_throttling(&mut self, now: Instant) {
+        self.throttled = self.throttled.filter(|until| *until > now);
+    }
+
+    /// When that will be. A connection that takes nothing for other reasons has no use for it.
+    pub(super) fn throttled_due(&self) -> Option<Instant> {
+        self.throttled
+    }
+
+    /// The client has got something wrong that is no reason to end the connection, or complains. True
+    /// if that is now too often: then the connection is over.
+    pub(super) fn count_error(&mut self, now: Instant) -> bool {
+        self.stats.errors_received += 1;
+        let Some(rate) = self.config.error_rate.filter(|_| self.role == Role::Server) else {
+            return false;
+        };
+        let over = self.error_bucket.take(rate, now, 1).is_some();
+        if over && matches!(self.state(), State::Established | State::Closing) {
+            self.fail(now, ProtocolError::TooManyErrors);
+        }
+        over
+    }
+}
