@@ -295,7 +295,7 @@ fn both_sides_need_the_same_key() {
     );
     for key in [&["--key-file", two][..], &[]] {
         let refused = server.run(&[key, &["--file", "-"]].concat(), "hello\n");
-        let refused = refused.fails(77, &["the server holds another key", "--key-file"]);
+        let refused = refused.fails(77, &["the server did not accept the key", "--key-file"]);
         assert_eq!(refused.text(), "");
     }
     let said = server.stop().stderr;

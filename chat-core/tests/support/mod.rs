@@ -7,7 +7,9 @@ pub(crate) mod chunk;
 pub(crate) mod json;
 mod link;
 mod pair;
+pub(crate) mod sec;
 mod solo;
+pub(crate) mod tape;
 mod wire;
 
 use core::time::Duration;

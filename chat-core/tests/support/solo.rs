@@ -25,6 +25,11 @@ impl Solo {
             Role::Client => Connection::client(config, Entropy::new([1; 32]), START),
             Role::Server => Connection::server(config, SESSION, Entropy::new([2; 32]), START),
         };
+        Self::of(connection)
+    }
+
+    /// Any connection that has just been made.
+    pub(crate) fn of(connection: Connection) -> Self {
         Self {
             connection,
             now: START,

@@ -33,13 +33,17 @@ async fn no_session<A: Adapter, D>(
 pub async fn a_wrong_key_is_refused<A: Adapter>(world: World<A>) {
     let server = world.serve(Echo).await;
     let other = world.connect(&server).await;
-    let config = Config::new(Key::new(b"another key"));
     let endpoint = server.endpoints()[0].clone();
-    let refused = world.client().config(config).connect(endpoint).await;
-    let Err(ConnectError::Handshake(CloseReason::Protocol(error))) = refused else {
-        panic!("expected to be refused, not {refused:?}");
-    };
-    assert_eq!(error, ProtocolError::Frame(FrameError::Mac));
+    let wrong = CloseReason::Protocol(ProtocolError::Frame(FrameError::Mac));
+    for (sec, reason) in [(true, CloseReason::Unproven), (false, wrong)] {
+        let config = Config::new(Key::new(b"another key")).sec(sec);
+        let refused = world.client().config(config);
+        let refused = refused.connect(endpoint.clone()).await;
+        let Err(ConnectError::Handshake(found)) = refused else {
+            panic!("expected to be refused, not {refused:?}");
+        };
+        assert_eq!(found, reason);
+    }
     is_untouched(&other).await;
     server.stop().await;
 }
