@@ -19,7 +19,8 @@ use super::rt::Runtime;
 use super::security::Configs;
 use super::{ClientEvent, Endpoint, SendStream};
 use crate::{
-    Backoff, CloseReason, Config, Connection, Event, Message, OpenError, SendError, Stats, Transfer,
+    Backoff, CloseReason, Config, Connection, Event, Message, OpenError, Security, SendError,
+    Stats, Transfer,
 };
 
 /// The reason of a client that gives none.
@@ -248,6 +249,11 @@ impl Client {
     /// Why the connection is over, if it is.
     pub fn closed(&self) -> Option<CloseReason> {
         self.0.mailbox.end()
+    }
+
+    /// What the authentication of the connection at hand is worth; `None` while there is none.
+    pub fn security(&self) -> Option<Security> {
+        self.0.mailbox.security()
     }
 
     /// Where it is connected to.

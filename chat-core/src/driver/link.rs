@@ -246,6 +246,7 @@ impl<R: Runtime> Link<R> {
             threshold: self.connection.largest_in_one(),
             message: self.connection.max_message(),
             stream: self.connection.max_stream(),
+            security: self.connection.security(),
         })
     }
 

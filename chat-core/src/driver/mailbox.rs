@@ -10,7 +10,8 @@ use event_listener::Event;
 use super::send_stream::{Outlet, SendStream};
 use crate::message::OVERHEAD;
 use crate::{
-    CloseReason, Config, Instant, Message, OpenError, SendError, Stats, Transfer, TransferError,
+    CloseReason, Config, Instant, Message, OpenError, Security, SendError, Stats, Transfer,
+    TransferError,
 };
 
 /// The queue between the handles of a connection and its task. Nobody waits for the other: a full
@@ -67,6 +68,7 @@ pub(super) struct PeerLimits {
     pub(super) message: u64,
     /// The largest stream, if streams are taken at all.
     pub(super) stream: Option<u64>,
+    pub(super) security: Security,
 }
 
 pub(super) enum Outgoing {
@@ -176,6 +178,11 @@ impl Mailbox {
     /// The largest stream that is taken, in bytes, if any is.
     pub(super) fn max_stream(&self) -> Option<u64> {
         self.lock().peer?.stream
+    }
+
+    /// What the authentication of the connection is worth, if there is one.
+    pub(super) fn security(&self) -> Option<Security> {
+        Some(self.lock().peer?.security)
     }
 
     /// Bytes of streams that wait for the connection.
