@@ -439,5 +439,10 @@ impl<R: Runtime> Keeper<R> {
 
 /// Whether the same attempt may end better another time.
 fn is_worth_retrying(reason: &CloseReason) -> bool {
-    !matches!(reason, CloseReason::Local { .. } | CloseReason::Protocol(_))
+    match reason {
+        CloseReason::Local { .. } => false,
+        // It may be full, and not for ever.
+        CloseReason::Protocol(error) => *error == ProtocolError::UnverifiedRefusal,
+        _ => true,
+    }
 }
