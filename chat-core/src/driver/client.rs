@@ -19,8 +19,8 @@ use super::rt::Runtime;
 use super::security::Configs;
 use super::{ClientEvent, Endpoint, SendStream};
 use crate::{
-    Backoff, CloseReason, Config, Connection, Event, Message, OpenError, Security, SendError,
-    Stats, Transfer,
+    Backoff, CloseReason, Config, Connection, Event, Message, OpenError, ProtocolError, Security,
+    SendError, Stats, Transfer,
 };
 
 /// The reason of a client that gives none.
