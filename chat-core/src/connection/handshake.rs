@@ -71,13 +71,11 @@ impl Connection {
         let Phase::Handshake { step, .. } = &self.phase else {
             return;
         };
-        // A decoder that wants no `sec` lets nothing through that is not verified.
         let hello = self.decoder.take_hello();
-        let is_verified = hello.as_ref().is_none_or(|hello| hello.is_verified);
         match *step {
             Step::Init { nonce } => self.await_init(now, frame, hello, nonce),
             Step::Ack { nonce, init } => self.await_ack(now, frame, hello, (&nonce, &init)),
-            Step::Proof => self.await_proof(now, frame, is_verified),
+            Step::Proof => self.await_proof(now, frame),
         }
     }
 
@@ -88,6 +86,7 @@ impl Connection {
         hello: Option<Hello>,
         nonce: [u8; NONCE_LEN],
     ) {
+        // A decoder that wants no `sec` lets nothing through that is not verified.
         let is_verified = hello.as_ref().is_none_or(|hello| hello.is_verified);
         let session = match (frame.kind, frame.session) {
             (FrameKind::SessionInit, Some(session)) => session,
@@ -237,8 +236,7 @@ impl Connection {
     }
 
     /// The first frame of the server that nobody else can have made.
-    fn await_proof(&mut self, now: Instant, frame: &Frame, is_verified: bool) {
-        debug_assert!(is_verified, "the decoder verifies under the session's key");
+    fn await_proof(&mut self, now: Instant, frame: &Frame) {
         match (frame.kind, self.session) {
             (FrameKind::SessionAck, Some(session)) if frame.session == Some(session) => {
                 let key = self.config.key.id();
