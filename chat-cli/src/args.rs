@@ -20,8 +20,8 @@ Exit codes:
    69  cannot connect, cannot listen, or the server has ended the session
    74  reading or writing failed, the connection included
    76  the other end does not keep to the protocol
-   77  the key was refused, here or there, or one is needed, or what the other end offers is less than
-       --min-security
+   77  the key was refused, here or there, or one is needed, or the other end
+       offers less than --min-security
   124  timed out
   130  interrupted
 
@@ -58,7 +58,7 @@ Examples:
   chat-cli serve --unix ./chat.sock --echo
       send each message back to its sender only
 
-SIGINT, SIGTERM or SIGHUP stop the server: every client is told and gets what is queued for it. A
+SIGINT, SIGTERM or SIGHUP stop the server: every client is told and gets what is queued for it. A \
 second one ends it at once. A signal that is ignored when it starts (nohup) stays ignored.
 
 DURATION is a number with a unit: 500ms, 5s, 1m.";
@@ -173,17 +173,17 @@ Examples:
   chat-cli connect --save-dir ~/Downloads
       talk, and keep the files that others send
 
-With --file, each line that is not blank is a message, without the blanks around it; the line
-\"exit\" ends the file. The program ends when every message has come back, or when none has for
+With --file, each line that is not blank is a message, without the blanks around it; the line \
+\"exit\" ends the file. The program ends when every message has come back, or when none has for \
 --wait. Without a terminal, standard input is read like a file, and /quit ends it too.
 
-With --send, the program ends when the server has all files; it fails if nobody else is there, but
-does not say who keeps them. Whoever reads too slowly for the others loses its copy. A pipe can be sent
-too (/dev/stdin); it must not pause for a minute. What the end of a connection cuts off is not sent
+With --send, the program ends when the server has all files; it fails if nobody else is there, but \
+does not say who keeps them. Whoever reads too slowly for the others loses its copy. A pipe can be sent \
+too (/dev/stdin); it must not pause for a minute. What the end of a connection cuts off is not sent \
 again, with --reconnect either.
 
-Files that arrive are stored with --save-dir under their own names, or under similar ones if those are
-taken, hidden or unprintable; without it they are left out. Without a terminal and without --file and
+Files that arrive are stored with --save-dir under their own names, or under similar ones if those are \
+taken, hidden or unprintable; without it they are left out. Without a terminal and without --file and \
 --send, --save-dir makes the program stay until it is interrupted or the server ends.
 
 DURATION is a number with a unit: 500ms, 5s, 1m.";

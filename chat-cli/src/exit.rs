@@ -3,7 +3,7 @@
 use std::fmt;
 use std::process::ExitCode;
 
-use chat_tokio::{CloseReason, ConnectError, ProtocolError};
+use chat_tokio::{CloseReason, ConnectError, FrameError, ProtocolError};
 
 use crate::screen::sanitize_line;
 
@@ -75,6 +75,9 @@ impl Failure {
                 "the server did not accept the key, or holds another one; give --key-file a key that \
                  it knows",
             ),
+            CloseReason::Protocol(ProtocolError::Frame(FrameError::Mac)) => {
+                Self::key("the server holds another key; give the same --key-file to both sides")
+            }
             CloseReason::Timeout(_) => Self::timeout(format!("{reason}; is it a chat server?")),
             reason => Self::closed(reason),
         }
@@ -84,9 +87,10 @@ impl Failure {
     pub(crate) fn closed(reason: &CloseReason) -> Self {
         let text = sanitize_line(&reason.to_string());
         match reason {
-            CloseReason::Protocol(ProtocolError::Frame(chat_tokio::FrameError::Mac)) => {
-                Self::key("the server holds another key; give the same --key-file to both sides")
-            }
+            CloseReason::Protocol(ProtocolError::Frame(FrameError::Mac)) => Self::new(
+                PROTOCOL,
+                "what the server sent was altered, repeated or left out on the way",
+            ),
             CloseReason::Protocol(ProtocolError::Insecure) => Self::key(
                 "the server does not authenticate its messages with sec; --min-security legacy connects \
                  all the same",

@@ -73,13 +73,15 @@ pub(crate) fn load_dir(dir: &Path) -> Result<Vec<(String, Key)>, Failure> {
         let Some(name) = name.filter(|name| name.chars().all(is_plain)) else {
             let file = path.file_name().unwrap_or_default().to_string_lossy();
             return Err(refuse(format!(
-                "{}: a name is letters, digits, and -_.@+",
+                "{}: a name is letters, digits, spaces, and -_.@+; rename it",
                 file.escape_debug()
             )));
         };
         let key = load(&path)?;
         if let Some((other, _)) = keys.iter().find(|(_, other)| other.id() == key.id()) {
-            return Err(refuse(format!("{name} and {other} have the same key")));
+            return Err(refuse(format!(
+                "{name} and {other} have the same key; make one for each with: chat-cli keygen"
+            )));
         }
         keys.push((name.to_owned(), key));
     }

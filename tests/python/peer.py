@@ -9,6 +9,7 @@ strictly, and it fails with the first thing that is not as the document says.
 
 With --extensions it is a peer of section 4.6 instead: it reads frame by frame, answers every ping,
 and does all that the extensions named ask for; where frames may coalesce it cuts them anywhere.
+With `sec` among them every frame is signed and verified as section 4.7 says.
 
     peer.py vectors FILE
     peer.py client (--tcp HOST:PORT | --unix PATH) SCENARIO [options]
@@ -24,11 +25,13 @@ import sys
 import chunks
 import client
 import extensions
+import hostile
 import server
 import vectors
 import wire
 
-CLIENT_SCENARIOS = {**client.SCENARIOS, **chunks.SCENARIOS}
+CLIENT_SCENARIOS = {**client.SCENARIOS, **chunks.SCENARIOS, **hostile.CLIENT_SCENARIOS}
+SERVER_SCENARIOS = {**server.SCENARIOS, **hostile.SERVER_SCENARIOS}
 
 
 def tcp_address(text: str):
@@ -41,7 +44,7 @@ def parse_arguments(arguments) -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     modes = parser.add_subparsers(dest="mode", required=True)
     modes.add_parser("vectors", help="check every test vector").add_argument("file")
-    for mode, scenarios in (("client", CLIENT_SCENARIOS), ("server", server.SCENARIOS)):
+    for mode, scenarios in (("client", CLIENT_SCENARIOS), ("server", SERVER_SCENARIOS)):
         sub = modes.add_parser(mode)
         where = sub.add_mutually_exclusive_group(required=True)
         where.add_argument("--tcp", type=tcp_address, metavar="HOST:PORT")
@@ -57,6 +60,8 @@ def parse_arguments(arguments) -> argparse.Namespace:
         sub.add_argument("--extensions", type=extensions.names, metavar="LIST",
                          help=f"offer or choose these: of {','.join(extensions.KNOWN)}, or all, or none "
                               "of them; without this the peer is one of version 1")
+        sub.add_argument("--fault", metavar="NAME", help="what a hostile peer does wrong (unproven, refuse-late, "
+                                                         "forge; bad-proofs, bad-codes: all, without this)")
         sub.add_argument("--demand-sec", action="store_true", help="end the connection without sec")
         sub.add_argument("--parameters", default="{}", metavar="JSON",
                          help="of the extensions, in place of the usual ones, as in the key ext")
@@ -71,7 +76,13 @@ def parse_arguments(arguments) -> argparse.Namespace:
     sub.add_argument("--text", help="of an error, a refusal or a goodbye, in place of the usual one")
     sub.add_argument("--client-key-file", action="append", default=[], metavar="PATH",
                      help="one more key that a client may hold, with sec; as often as there are")
-    return parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
+    if options.mode != "vectors":
+        known = {**hostile.FAULTS, **hostile.CLIENT_FAULTS}.get(options.scenario, ())
+        needed = options.scenario in hostile.FAULTS
+        if options.fault not in known and (needed or options.fault is not None):
+            parser.error(f"--fault must be one of {', '.join(known) or 'none here'}")
+    return options
 
 
 def read_key(path: str) -> bytes:
@@ -87,7 +98,7 @@ def run(options) -> str:
         options.key = read_key(options.key_file)
     if options.mode == "server":
         options.client_keys = [read_key(path) for path in options.client_key_file]
-        return server.run(options)
+        return server.run(options, SERVER_SCENARIOS[options.scenario])
     return CLIENT_SCENARIOS[options.scenario](options)
 
 

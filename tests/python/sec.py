@@ -395,6 +395,12 @@ def same(what: str, found, wanted) -> None:
         raise PeerError(f"{what}: {found!r:.300}, not {wanted!r:.300}")
 
 
+def check_lower_case(parameters: dict) -> None:
+    """As a sender should write them."""
+    for name, text in parameters.items():
+        same(name, text, text.lower())
+
+
 class Checked:
     """What both ends of a case know, worked out of its two frames and the key."""
 
@@ -437,6 +443,9 @@ class Checked:
             same(name, found.hex() if isinstance(found, bytes) else found, case[name])
         same("ack_padded", header.endswith(b" }"), case["ack_padded"])
         wire.check_sender(frame, header, True, "coalesce" in frame.ext)
+        if not case["name"].startswith("json_"):
+            check_lower_case(frame.ext["sec"])
+            check_lower_case(wire.decode(self.init, bytes.fromhex(case["server_key"]))[0].ext["sec"])
         ends = {"client": client, "server": server}
         count = 0
         for one in case["frames"]:

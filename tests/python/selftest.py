@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
 """Self test of the peer: its checks fail on bad input, and its client and server get on together.
 
-    selftest.py [FRAMES_JSON]    (the default is chat-core/tests/vectors/frames.json)
+    selftest.py [FRAMES_JSON] [CLASS...]    (by default chat-core/tests/vectors/frames.json, and all)
 """
 
 import argparse
+import json
 import os
 import socket
 import subprocess
@@ -13,6 +14,8 @@ import tempfile
 import unittest
 
 import extensions
+import hostile
+import sec
 import vectors
 import wire
 from link import Link
@@ -189,7 +192,47 @@ class Extensions(unittest.TestCase):
                          {"limits": {"content": 10485760}, "chunk": chunk})
 
 
-class Scenarios(unittest.TestCase):
+class Sec(unittest.TestCase):
+    def test_vectors(self):
+        sec.check_hkdf()
+        self.assertIn("13 sessions", sec.check(sec.VECTORS))
+
+    def test_length_of_the_example(self):
+        ext = {**sec.USUAL, "sec": {"nonce": "02" * 32}}
+        self.assertEqual(len(wire.encode(Frame("session_init", b"Session established", SESSION, ext=ext), KEY)), 459)
+
+    def test_what_is_altered_is_found(self):
+        with open(sec.VECTORS, encoding="utf-8") as file:
+            text = file.read()
+        vectors_of = json.loads(text)
+        case = vectors_of["cases"][0]
+        changed = 0
+        with tempfile.TemporaryDirectory() as folder:
+            path = os.path.join(folder, "sec.json")
+            texts = [case[name] for name in ("key", "init", "ack", "init_sha256", "ack_sha256", "transcript", "key_id",
+                                             "k_client", "k_server", "server_nonce", "client_nonce")]
+            texts += [frame["frame"] for frame in case["frames"]]
+            for old in texts:
+                new = old[:-1] + ("0" if old[-1] != "0" else "1")
+                with open(path, "w", encoding="utf-8") as file:
+                    file.write(text.replace(f'"{old}"', f'"{new}"', 1))
+                with self.assertRaises(PeerError, msg=old):
+                    sec.check(path)
+                changed += 1
+        self.assertEqual(changed, 11 + len(case["frames"]))
+
+    def test_parameters(self):
+        good = {"nonce": "aB" * 32, "key": "0F" * 8}
+        self.assertEqual(extensions.parse({"sec": good}, chosen=True),
+                         {"sec": {"nonce": "ab" * 32, "key": "0f" * 8}})
+        self.assertEqual(extensions.parse({"sec": {**good, "key": 7, "more": []}}), {"sec": {"nonce": "ab" * 32}})
+        for bad in ({"nonce": "ab" * 31}, {"nonce": "ab" * 33}, {"nonce": " a" * 32}, {"nonce": "\u0661" * 64}, {"nonce": None},
+                    {"nonce": 7}, {"key": None}, {"key": "0f" * 7}, {"key": "0f" * 9}, {"key": "0x" * 8}):
+            with self.assertRaisesRegex(PeerError, "header_json", msg=str(bad)):
+                extensions.parse({"sec": {**good, **bad}}, chosen=True)
+
+
+class Meeting(unittest.TestCase):
     def meet(self, server: str, client: str, client_fails: str = "", server_fails: str = "",
              unix: bool = False) -> None:
         """Runs our server and our client; what fails must fail with that message."""
@@ -214,6 +257,8 @@ class Scenarios(unittest.TestCase):
             self.assertEqual(code, 1 if failure else 0, errors)
             self.assertRegex(last, f"^failed: .*{failure}" if failure else "^ok: ")
 
+
+class Scenarios(Meeting):
     def test_all_goes_well(self):
         for unix in (False, True):
             for client in ("burst", "sizes", "goodbye"):
@@ -254,6 +299,46 @@ class Scenarios(unittest.TestCase):
                       server_fails="ended|reset|inside a frame|first read" if client_wins else "")
         self.meet("silent", "burst --timeout 1", client_fails="timed out")
         self.meet("no-echo", "burst --idle-limit 1", client_fails="no frame for 1.0 s", server_fails="ended")
+
+
+class SecScenarios(Meeting):
+    def test_sec(self):
+        for server, client in (("all", "all"), ("limits,ping,chunk,sec", "all"), ("all", "chunk,sec")):
+            for scenario in ("chunks", "burst"):
+                self.meet(f"echo --extensions {server} --demand-sec", f"{scenario} --extensions {client} --demand-sec",
+                          unix=True)
+        with tempfile.TemporaryDirectory() as folder:
+            path = os.path.join(folder, "key")
+            with open(path, "wb") as file:
+                file.write(os.urandom(32))
+            for server in (f"--client-key-file {path}", f"--key-file {path}"):
+                self.meet(f"echo --extensions all {server}", f"burst --extensions sec --key-file {path}")
+            self.meet("echo --extensions all", f"burst --extensions sec --key-file {path}", client_fails="ended",
+                      server_fails="unknown key")
+            self.meet("echo --extensions ping", f"burst --extensions all --key-file {path}", client_fails="hmac",
+                      server_fails="ended")
+        self.meet("echo --extensions ping", "burst --extensions all --demand-sec", client_fails="does not offer sec",
+                  server_fails="ended")
+        for choice in ("--extensions ping", ""):
+            self.meet("echo --extensions all --demand-sec", f"burst {choice}", client_fails="error|reset",
+                      server_fails="does not choose sec|reset")
+        self.meet("echo --extensions all --demand-sec", "skip-sec", server_fails="does not choose sec")
+
+    def test_hostile_servers(self):
+        for scenario, faults in hostile.FAULTS.items():
+            for fault in faults:
+                if fault != "nothing":
+                    self.meet(f"{scenario} --extensions all --fault {fault}", "burst --count 1 --extensions all",
+                              client_fails=".", server_fails="ended|reset|inside" if scenario == "forge" else "")
+
+    def test_hostile_clients(self):
+        wanted = {"unknown-key": "unknown key", "id-of-another-key": "unknown key", "no-key": "hexadecimal",
+                  "short-nonce": "hexadecimal", "nonce-of-other-letters": "hexadecimal",
+                  "other-session-id": "instead of session_ack"}
+        for number, fault in enumerate(hostile.HANDSHAKES):
+            choice = ("all", "sec")[number % 2]
+            self.meet("echo --extensions all", f"bad-proofs --extensions {choice} --fault {fault}",
+                      server_fails=wanted.get(fault, "hmac"))
 
 
 if __name__ == "__main__":

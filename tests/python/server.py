@@ -7,7 +7,7 @@ import time
 import uuid
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
-from typing import Optional
+from typing import Callable, Optional, Tuple
 
 import extensions
 import sec
@@ -24,8 +24,8 @@ def init(session_id: str, ext: Optional[dict] = None) -> Frame:
     return Frame("session_init", b"Session established", session_id, ext=ext)
 
 
-def establish(link: Link, options) -> Link:
-    """The handshake; returns what the session goes over."""
+def offer_session(link: Link, options) -> Tuple[Optional[dict], Optional[dict]]:
+    """The handshake up to `session_ack`; returns what was offered, and the client's part of what it chose."""
     session = str(uuid.uuid4())
     offer = None if options.extensions is None else extensions.ours(options.extensions, options.parameters)
     opening = wire.encode(init(session, offer), link.key)
@@ -36,25 +36,33 @@ def establish(link: Link, options) -> Link:
     if frame.type != "session_ack" or frame.session_id != session:
         raise PeerError(f"{frame.type} with id {frame.session_id} instead of session_ack")
     link.session, link.coalesce = session, False
-    if options.demand_sec and not isinstance(link.verifying, sec.Direction):
-        link.established = True
-        link.send(Frame("error", b"sec is demanded", session, wire.TEXT))
-        link.say_goodbye("Protocol error")
-        raise PeerError("the client does not choose sec")
     if frame.ext is None:
-        link.established = True
-        return link
+        return offer, None
     if offer is None:
         raise PeerError(f"a choice where nothing was offered: {frame.ext}")
     theirs = extensions.parse(frame.ext, chosen=True)
     if not set(frame.ext) <= set(offer):
         raise PeerError(f"{frame.ext} chosen, of {offer}")
     link.chosen = list(theirs)
-    if "sec" in theirs:
-        if link.buffer or link.readable(time.monotonic() + EARLY):
-            raise PeerError("the client sends before it knows the server")
-        prove(link, "coalesce" in theirs)
+    if "sec" in theirs and (link.buffer or link.readable(time.monotonic() + EARLY)):
+        raise PeerError("the client goes on before it knows the server")
+    return offer, theirs
+
+
+def establish(link: Link, options) -> Link:
+    """The handshake; returns what the session goes over."""
+    offer, theirs = offer_session(link, options)
     link.established = True
+    if options.demand_sec and "sec" not in (theirs or ()):
+        link.send(Frame("error", b"sec is demanded", link.session, wire.TEXT))
+        link.say_goodbye("Protocol error")
+        link.discard_until_end()
+        raise PeerError("the client does not choose sec")
+    if theirs is None:
+        return link
+    if "sec" in theirs:  # the third step of section 4.7
+        proof = Frame("session_ack", b"Session acknowledged", link.session)
+        link.send(proof, padded=link.padded and "coalesce" not in theirs)
     return Facade(Session(link, options, True, {name: offer[name] for name in theirs}, theirs))
 
 
@@ -77,11 +85,6 @@ def read_ack(link: Link, options, opening: bytes, offer) -> Frame:
         raise WireError("hmac", "of session_ack")
     link.verifying = verifying
     return link.checked(frame, header)
-
-
-def prove(link: Link, coalesce: bool) -> None:
-    """The third step of the handshake, of section 4.7."""
-    link.send(Frame("session_ack", b"Session acknowledged", link.session), padded=link.padded and not coalesce)
 
 
 def serve(link: Link, options, answer: bool = True, until: Optional[float] = None,
@@ -238,9 +241,8 @@ SCENARIOS = {f.__name__.replace("_", "-"): f for f in (
     shutdown, ansi, error)}
 
 
-def run(options) -> str:
+def run(options, scenario: Callable) -> str:
     """Listens, says so, and serves the connections asked for, each in its thread."""
-    scenario = SCENARIOS[options.scenario]
     deadline = time.monotonic() + options.timeout
 
     def one(sock: socket.socket) -> Counter:

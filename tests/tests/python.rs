@@ -32,14 +32,36 @@ fn the_vectors_are_what_the_peer_makes_of_them() {
 }
 
 #[test]
+fn the_vectors_of_sec_are_what_the_document_says() {
+    if !is_there() {
+        return;
+    }
+    let vectors = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../chat-core/tests/vectors/sec.json"
+    );
+    let said = ok(Program::start(script("sec.py").args(["check", vectors])).finish());
+    assert!(said.contains("13 sessions of 260 frames"), "{said}");
+}
+
+#[test]
 fn a_peer_that_is_strict_makes_a_good_judge() {
     if !is_there() {
         return;
     }
-    let tested = Program::start(&mut script("selftest.py"))
-        .finish()
-        .expect(0);
-    assert!(tested.stderr.ends_with("OK\n"), "{tested}");
+    thread::scope(|scope| {
+        for classes in [
+            &["Strictness", "Extensions", "Sec"][..],
+            &["Scenarios"],
+            &["SecScenarios"],
+        ] {
+            scope.spawn(move || {
+                let tested = Program::start(script("selftest.py").args(classes));
+                let tested = tested.finish().expect(0);
+                assert!(tested.stderr.ends_with("OK\n"), "{tested}");
+            });
+        }
+    });
 }
 
 #[test]
@@ -163,6 +185,18 @@ fn a_key_of_ones_own_is_the_same_for_both() {
         .finish()
         .expect(1);
     assert!(refused.stderr.contains("failed: hmac"), "{refused}");
+
+    // With sec it is the server that notices, and says nothing.
+    let sec = ["--extensions", "all", "--demand-sec"];
+    let with_key = [&sec[..], &["--key-file", key]].concat();
+    ok(client(&server, "burst", Padding::Full, &with_key).finish());
+    let refused = client(&server, "burst", Padding::Full, &sec)
+        .finish()
+        .expect(1);
+    assert!(
+        refused.stderr.contains("failed: the stream ended"),
+        "{refused}"
+    );
 }
 
 #[test]
@@ -178,8 +212,25 @@ fn large_messages_go_both_ways_at_once() {
     }
 }
 
-/// Extensions with and without the one that spares the padding.
-const EXTENSIONS: [&str; 2] = ["all", "limits,ping,chunk"];
+/// Extensions with and without the one that spares the padding, and with and without `sec`.
+const EXTENSIONS: [&str; 4] = [
+    "all",
+    "limits,ping,chunk",
+    "limits,coalesce,ping,chunk",
+    "limits,ping,chunk,sec",
+];
+
+/// Those with `sec`.
+const WITH_SEC: [&str; 3] = ["all", "limits,ping,chunk,sec", "sec"];
+
+/// The options for these extensions. A server offers `sec`, so who asks for it gets it.
+fn options(extensions: &str) -> Vec<&str> {
+    let mut options = vec!["--extensions", extensions];
+    if extensions == "all" || extensions.split(',').any(|name| name == "sec") {
+        options.push("--demand-sec");
+    }
+    options
+}
 
 /// Runs the scenario on each transport, with each of these extensions, at a server of its own.
 fn extended(scenario: &str, modes: &[&[&str]], extensions: &[&str]) {
@@ -192,7 +243,8 @@ fn extended(scenario: &str, modes: &[&[&str]], extensions: &[&str]) {
                 for mode in modes {
                     for extensions in extensions {
                         let server = Server::start(transport, mode);
-                        let options = ["--extensions", extensions, "--ping-interval", "0.1"];
+                        let options = [&options(extensions)[..], &["--ping-interval", "0.1"]];
+                        let options = options.concat();
                         ok(client(&server, scenario, Padding::Full, &options).finish());
                         server.stop();
                     }
@@ -207,11 +259,18 @@ const BOTH: &[&[&str]] = &[&["--echo"], &[]];
 
 #[test]
 fn extensions_change_nothing_for_the_application() {
-    const SUBSETS: [&str; 4] = ["none", "coalesce", "limits,ping", "all"];
+    const SUBSETS: [&str; 6] = [
+        "none",
+        "coalesce",
+        "limits,ping",
+        "all",
+        "sec",
+        "coalesce,sec",
+    ];
     for scenario in ["burst", "sizes", "goodbye"] {
         extended(scenario, &[&[]], &SUBSETS);
     }
-    extended("heartbeat", &[&[]], &["all"]);
+    extended("heartbeat", &[&[]], &["all", "limits,coalesce,ping", "sec"]);
 }
 
 #[test]
@@ -236,7 +295,8 @@ fn bad_chunks_end_the_connection_or_the_transfer() {
 
 #[test]
 fn chunks_that_were_not_agreed_on_end_the_connection() {
-    extended("chunk-unasked", BOTH, &["none", "limits,coalesce,ping"]);
+    const WITHOUT: [&str; 3] = ["none", "limits,coalesce,ping", "coalesce,sec"];
+    extended("chunk-unasked", BOTH, &WITHOUT);
 }
 
 #[test]
@@ -260,7 +320,7 @@ fn a_client_that_takes_little_is_not_sent_more() {
     for transport in Transport::ALL {
         for (mode, extensions) in BOTH.iter().zip(EXTENSIONS) {
             let server = Server::start(transport, mode);
-            let options = ["--extensions", extensions, "--parameters", LITTLE];
+            let options = [&options(extensions)[..], &["--parameters", LITTLE]].concat();
             ok(client(&server, "chunks", Padding::None, &options).finish());
             server.stop();
         }
@@ -280,10 +340,57 @@ fn the_old_and_the_new_talk_to_each_other() {
     everywhere(|transport, padding| {
         for extensions in EXTENSIONS {
             let server = Server::start(transport, &[]);
-            let options = ["--extensions", extensions];
+            let options = options(extensions);
             let said = ok(client(&server, "old-and-new", padding, &options).finish());
             assert!(said.contains("11534336"), "{said}");
             server.stop();
         }
     });
+}
+
+#[test]
+fn who_shows_no_key_is_closed_without_a_word() {
+    extended("bad-proofs", BOTH, &WITH_SEC);
+}
+
+#[test]
+fn a_frame_with_a_wrong_code_ends_the_session() {
+    extended("bad-codes", BOTH, &WITH_SEC);
+    extended("sent-back", BOTH, &WITH_SEC);
+}
+
+#[test]
+fn nothing_of_a_hostile_client_reaches_the_others() {
+    const NEVER: &str = "never to be seen";
+    if !is_there() {
+        return;
+    }
+    for transport in Transport::ALL {
+        let server = Server::start(transport, &[]);
+        let mut guest = server.guest("Ann");
+        for scenario in ["bad-proofs", "bad-codes", "sent-back"] {
+            for extensions in WITH_SEC {
+                ok(client(&server, scenario, Padding::Full, &options(extensions)).finish());
+                guest.say(&format!("after {scenario} with {extensions}"));
+            }
+        }
+        let heard = guest.leave();
+        assert_eq!(heard.text().lines().count(), 1 + 3 * 3, "{heard}");
+        assert!(!heard.text().contains(NEVER), "{heard}");
+        let said = server.stop().stderr;
+        assert!(!said.contains(NEVER), "{said}");
+    }
+}
+
+#[test]
+fn a_server_that_demands_sec_says_so() {
+    if !is_there() {
+        return;
+    }
+    for transport in Transport::ALL {
+        let server = Server::start(transport, &["--min-security", "sec"]);
+        ok(client(&server, "skip-sec", Padding::Full, &[]).finish());
+        ok(client(&server, "burst", Padding::Full, &options("all")).finish());
+        server.stop();
+    }
 }

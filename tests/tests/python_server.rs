@@ -4,10 +4,10 @@ use std::thread;
 
 use chat_tests::program::peer::{Padding, PeerServer, is_there};
 use chat_tests::program::terminal::Terminal;
-use chat_tests::program::{Finished, Transport, lines};
+use chat_tests::program::{Finished, Program, Transport, lines};
 
 /// Every extension that there is.
-const EXTENSIONS: [&str; 4] = ["limits", "coalesce", "ping", "chunk"];
+const EXTENSIONS: [&str; 5] = ["limits", "coalesce", "ping", "chunk", "sec"];
 
 /// Does something with each transport and each padding, at the same time.
 fn everywhere(check: impl Fn(Transport, Padding) + Sync) {
@@ -226,7 +226,7 @@ fn what_a_server_does_not_take_is_given_up() {
     }
     let text = format!("short\n{}\n", "x".repeat(2_000_000));
     for transport in Transport::ALL {
-        for extensions in ["limits,coalesce,ping,chunk", "chunk"] {
+        for extensions in ["limits,coalesce,ping,chunk,sec", "chunk"] {
             let scenario = ["refuse-transfers", "--extensions", extensions];
             let (failed, said) = send(transport, Padding::Full, &scenario, &[], &text);
             let failed = failed.fails(74, &["no room for this"]);
@@ -245,7 +245,12 @@ fn long_lines_go_in_pieces() {
         return;
     }
     for transport in Transport::ALL {
-        for extensions in ["limits,coalesce,ping,chunk", "limits,ping,chunk"] {
+        for extensions in [
+            "limits,coalesce,ping,chunk",
+            "limits,ping,chunk",
+            "limits,coalesce,ping,chunk,sec",
+            "limits,ping,chunk,sec",
+        ] {
             extended(transport, &SIZES, extensions, &[]);
         }
     }
@@ -263,7 +268,11 @@ fn a_server_that_takes_little_is_not_asked_for_more() {
         return;
     }
     for transport in Transport::ALL {
-        for extensions in ["limits,coalesce,ping,chunk", "limits,chunk"] {
+        for extensions in [
+            "limits,coalesce,ping,chunk",
+            "limits,chunk",
+            "limits,coalesce,ping,chunk,sec",
+        ] {
             extended(transport, &SIZES, extensions, &["--parameters", LITTLE]);
         }
     }
@@ -275,7 +284,7 @@ fn every_subset_of_the_extensions_will_do() {
     if !is_there() {
         return;
     }
-    for subset in 0..1_usize << EXTENSIONS.len() {
+    let run = |subset: usize| {
         let chosen: Vec<_> = (EXTENSIONS.iter().enumerate())
             .filter(|(place, _)| subset & 1 << place != 0)
             .map(|(_, name)| *name)
@@ -287,5 +296,150 @@ fn every_subset_of_the_extensions_will_do() {
         };
         let transport = Transport::ALL[subset.count_ones() as usize % 2];
         extended(transport, &SIZES, &chosen, &[]);
+    };
+    let half = 1 << (EXTENSIONS.len() - 1);
+    thread::scope(|scope| {
+        scope.spawn(|| (0..half).for_each(run));
+        scope.spawn(|| (half..2 * half).for_each(run));
+    });
+}
+
+/// Extensions with `sec`, padded and not.
+const WITH_SEC: [&str; 2] = ["limits,coalesce,ping,chunk,sec", "sec"];
+
+#[test]
+fn each_client_may_hold_a_key_of_its_own() {
+    if !is_there() {
+        return;
     }
+    let folder = tempfile::tempdir().expect("a folder can be made");
+    let keys = ["server", "one", "other", "stranger"].map(|name| {
+        let path = folder.path().join(name);
+        let path = path.to_str().expect("the path is text").to_owned();
+        Program::run(["keygen", &path], b"").expect(0);
+        path
+    });
+    let [own, one, other, stranger] = keys.each_ref().map(String::as_str);
+    for transport in Transport::ALL {
+        for extensions in WITH_SEC {
+            let offered = ["echo", "--extensions", extensions, "--demand-sec"];
+            let held = ["--client-key-file", one, "--client-key-file", other];
+            for own in [&[][..], &["--key-file", own]] {
+                for client in [one, other] {
+                    let scenario = [&offered[..], &held, own].concat();
+                    let options = ["--key-file", client];
+                    let (sent, said) = send(transport, Padding::Full, &scenario, &options, "hi\n");
+                    assert_eq!(sent.expect(0).text(), "hi\n", "{said}");
+                }
+            }
+            // The server says nothing to whom it does not know.
+            let server = PeerServer::start(
+                transport,
+                "echo",
+                Padding::Full,
+                &[&offered[1..], &held].concat(),
+            );
+            let refused = server.client(&["--key-file", stranger, "--file", "-"]);
+            refused.finish_with("hi\n").fails(77, &[]);
+            let said = server.fails();
+            assert!(said.contains("failed: unknown key"), "{said}");
+        }
+    }
+}
+
+/// What a server that has this fault makes a client do: its code, and what is in its last words.
+fn hostile(scenario: &str, cases: &[(&str, i32, &[&str])]) {
+    const NEVER: &str = "never to be seen";
+    if !is_there() {
+        return;
+    }
+    thread::scope(|scope| {
+        for transport in Transport::ALL {
+            scope.spawn(move || {
+                for extensions in WITH_SEC {
+                    for (fault, code, texts) in cases {
+                        let scenario = [scenario, "--extensions", extensions, "--fault", fault];
+                        let (failed, said) = send(transport, Padding::Full, &scenario, &[], "hi\n");
+                        let failed = failed.fails(*code, texts);
+                        assert_eq!(failed.text(), "", "{fault}: {said}");
+                        assert!(!failed.stderr.contains(NEVER), "{fault}: {failed}");
+                    }
+                }
+            });
+        }
+    });
+}
+
+#[test]
+fn a_server_that_shows_no_key_is_not_believed() {
+    hostile(
+        "unproven",
+        &[
+            ("message-first", 76, &["unexpected message frame"]),
+            ("ping-first", 76, &["unexpected heartbeat frame"]),
+            ("other-session-id", 76, &["of another session"]),
+            ("message-of-version-1", 77, &[]),
+            ("wrong-key", 77, &[]),
+            ("version-1-code", 77, &[]),
+            ("sequence-1", 77, &[]),
+            ("other-direction", 77, &[]),
+            ("error-of-version-1", 77, &[]),
+            ("disconnect-of-version-1", 77, &[]),
+            ("end", 77, &[]),
+            ("nothing", 124, &["the handshake was not done in time"]),
+        ],
+    );
+}
+
+#[test]
+fn a_server_that_holds_the_key_may_still_refuse() {
+    hostile(
+        "refuse-late",
+        &[
+            ("error", 69, &["refused by the server: The room is closed"]),
+            (
+                "disconnect",
+                69,
+                &["closed by the peer: The room is closed"],
+            ),
+        ],
+    );
+}
+
+#[test]
+fn a_frame_of_a_server_with_a_wrong_code_ends_the_session() {
+    hostile(
+        "forge",
+        &[
+            ("repeated", 77, &[]),
+            ("left-out", 77, &[]),
+            ("reordered", 77, &[]),
+            ("begins-again", 77, &[]),
+            ("other-direction", 77, &[]),
+            ("border-moved", 77, &[]),
+            ("content-changed", 77, &[]),
+            ("version-1-code", 77, &[]),
+            ("other-session", 77, &[]),
+            ("no-code", 77, &[]),
+        ],
+    );
+}
+
+#[test]
+fn a_client_that_demands_sec_goes_where_it_is_not_offered() {
+    everywhere(|transport, padding| {
+        for offered in [&[][..], &["--extensions", "limits,coalesce,ping,chunk"]] {
+            let server = PeerServer::start(transport, "echo", padding, offered);
+            let client = server.client(&["--file", "-", "--min-security", "sec"]);
+            let failed = client.finish_with("hi\n");
+            assert_ne!(failed.code, Some(0), "{failed}");
+            assert_eq!(failed.text(), "", "{failed}");
+            let said = server.fails();
+            // It may say so (section 4.2).
+            assert!(
+                said.contains("failed: the stream ended") || said.contains("failed: disconnect"),
+                "{said}"
+            );
+        }
+    });
 }

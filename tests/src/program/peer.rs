@@ -130,4 +130,10 @@ impl PeerServer {
     pub fn ok(self) -> String {
         ok(self.program.finish())
     }
+
+    /// Waits for its end, which must not be as it expects; returns what it says of that.
+    #[track_caller]
+    pub fn fails(self) -> String {
+        self.program.finish().expect(1).stderr
+    }
 }
