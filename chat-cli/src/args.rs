@@ -90,7 +90,7 @@ pub(crate) struct Serve {
     #[arg(long, value_name = "DIR")]
     pub(crate) key_dir: Option<PathBuf>,
     /// Let only these users, by number, connect to Unix sockets; others of the machine can then open
-    /// them, and are turned away
+    /// them, and are turned away. Nothing else is listened on unless --tcp says so
     #[arg(long, value_name = "UID", value_delimiter = ',')]
     pub(crate) allow_uid: Vec<u32>,
     /// Turn away whoever comes when this many have not yet shown that they hold the key
@@ -152,7 +152,10 @@ impl Serve {
         let tcp = self.tcp.iter().map(Endpoint::tcp);
         let unix = self.unix.iter().map(Endpoint::unix);
         let endpoints: Vec<_> = tcp.chain(unix).collect();
-        if endpoints.is_empty() {
+        if endpoints.is_empty() && !self.allow_uid.is_empty() {
+            // Over TCP nobody's user is known.
+            vec![Endpoint::unix(UNIX)]
+        } else if endpoints.is_empty() {
             vec![Endpoint::tcp(TCP), Endpoint::unix(UNIX)]
         } else {
             endpoints

@@ -1,12 +1,13 @@
 //! Key files.
 
 use std::ffi::OsStr;
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File, Metadata, OpenOptions};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
 use chat_tokio::Key;
+use rustix::process::geteuid;
 use zeroize::Zeroizing;
 
 use crate::exit::Failure;
@@ -23,6 +24,9 @@ pub(crate) fn load(path: &Path) -> Result<Key, Failure> {
     }
     let file = File::open(path).map_err(|error| refuse(error.to_string()))?;
     let metadata = file.metadata().map_err(|error| refuse(error.to_string()))?;
+    if !is_ours(&metadata) {
+        return Err(refuse(format!("it belongs to user {}", metadata.uid())));
+    }
     if metadata.permissions().mode() & 0o077 != 0 {
         return Err(refuse(format!(
             "others have access to it; run: chmod 600 {}",
@@ -40,7 +44,17 @@ pub(crate) fn load(path: &Path) -> Result<Key, Failure> {
     if bytes.len() > usize::from(MAX_KEY) {
         return Err(refuse(format!("longer than {MAX_KEY} bytes")));
     }
+    if *bytes == *Key::DEFAULT_BYTES {
+        return Err(refuse(
+            "it holds the default key, which is public; make one with: chat-cli keygen".into(),
+        ));
+    }
     Ok(Key::new(&bytes))
+}
+
+/// Whether nobody but this user and root can change what is there.
+fn is_ours(metadata: &Metadata) -> bool {
+    [0, geteuid().as_raw()].contains(&metadata.uid())
 }
 
 /// Reads the keys of a directory, each with the name that it has there without `.key`.
@@ -49,6 +63,9 @@ pub(crate) fn load_dir(dir: &Path) -> Result<Vec<(String, Key)>, Failure> {
     let metadata = fs::metadata(dir).map_err(|error| refuse(error.to_string()))?;
     if !metadata.is_dir() {
         return Err(refuse("not a directory".into()));
+    }
+    if !is_ours(&metadata) {
+        return Err(refuse(format!("it belongs to user {}", metadata.uid())));
     }
     if metadata.permissions().mode() & 0o022 != 0 {
         return Err(refuse(format!(
@@ -83,6 +100,7 @@ pub(crate) fn load_dir(dir: &Path) -> Result<Vec<(String, Key)>, Failure> {
                 "{name} and {other} have the same key; make one for each with: chat-cli keygen"
             )));
         }
+        tracing::info!(name, id = %key.id(), "key");
         keys.push((name.to_owned(), key));
     }
     if keys.is_empty() {

@@ -28,7 +28,9 @@ async fn serve(args: Serve, handler: impl Handler) -> Result<(), Failure> {
     };
 
     if args.uses_default_key() {
-        tracing::warn!("no --key-file: the default key is public, it keeps nobody out");
+        tracing::warn!(
+            "no --key-file and no --key-dir: the default key is public, it keeps nobody out"
+        );
     }
     if let Err(error) = announce(server.endpoints()) {
         server.stop().await;

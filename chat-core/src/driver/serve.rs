@@ -16,7 +16,7 @@ use super::rt::{Listener, Runtime, Socket};
 use super::server::Tally;
 use super::unix::SocketFile;
 use super::{Handler, Incoming, Peer, Server, Session, entropy};
-use crate::{CloseReason, Connection, Event, Message};
+use crate::{CloseReason, Connection, Event, Key, Message, ProtocolError};
 
 /// How many events a session handles before it lets others run.
 const EVENTS_PER_POLL: u32 = 64;
@@ -149,7 +149,12 @@ fn admit<R: Runtime, H: Handler>(
         }
         Err(refusal) => refusal,
     };
-    tracing::debug!(%peer, %refusal, "connection turned away");
+    // Whoever floods the server is not to flood the log.
+    if server.may_warn() {
+        tracing::warn!(%peer, %refusal, "connection turned away");
+    } else {
+        tracing::debug!(%peer, %refusal, "connection turned away");
+    }
     if let Some(tally) = server.begin_refusal() {
         let reason = refusal.to_string();
         let connection = Connection::refuse(Arc::clone(config), &reason, now);
@@ -243,7 +248,11 @@ async fn run<R: Runtime, H: Handler>(
             // Of streams, which have handles.
             Event::Sent { .. } | Event::Aborted { .. } => Ok(()),
             Event::Error(text) => {
-                tracing::warn!(session = %id, %peer, ?text, "the peer reports an error");
+                if session.server().may_warn() {
+                    tracing::warn!(session = %id, %peer, ?text, "the peer reports an error");
+                } else {
+                    tracing::debug!(session = %id, %peer, ?text, "the peer reports an error");
+                }
                 call(|| handler.error(session, &text))
             }
         };
@@ -268,9 +277,11 @@ async fn run<R: Runtime, H: Handler>(
     } else {
         let hint = match reason {
             CloseReason::Eof { .. } => "; a client that holds another key?",
+            CloseReason::Protocol(ProtocolError::UnknownKey(id)) if id == Key::default().id() => {
+                "; a client without a key of its own"
+            }
             _ => "",
         };
-        // Whoever floods the server is not to flood the log.
         if session.server().may_warn() {
             tracing::warn!(%peer, ?reason, "connection ended in the handshake{hint}");
         } else {
