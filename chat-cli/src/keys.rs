@@ -138,7 +138,11 @@ pub(crate) fn generate(path: &Path) -> Result<(), Failure> {
         })?;
     file.write_all(&*key)
         .and_then(|()| file.sync_all())
-        .map_err(|error| fail(error.to_string()))?;
+        .map_err(|error| {
+            // Half a key is none.
+            let _ = fs::remove_file(path);
+            fail(error.to_string())
+        })?;
     writeln!(io::stdout(), "{}", path.display())
         .map_err(|error| Failure::io(format!("cannot write to standard output: {error}")))
 }

@@ -190,8 +190,9 @@ impl Config {
 
     /// One more key that clients of a server may hold, and the name of whoever does. With `sec` each
     /// client may have a key of its own: [`Connection::identity`](crate::Connection::identity) says
-    /// who it is. The key of [`new`](Self::new) is good for `sec` too, and the only one of version 1
-    /// clients. A key has one name: the last.
+    /// who it is. The key of [`new`](Self::new) is good for `sec` too, unless it is the public one, and is
+    /// the only one of version 1 clients, who are nobody in particular:
+    /// [`min_security`](Self::min_security) keeps them out. A key has one name: the last.
     #[must_use]
     pub fn identity(mut self, name: &str, key: Key) -> Self {
         Arc::make_mut(&mut self.identities).insert(key.id(), (name.into(), key));
@@ -199,7 +200,8 @@ impl Config {
     }
 
     /// Whether to authenticate each frame for its session and its place, where the peer does so too:
-    /// yes (PROTOCOL.md §4.7).
+    /// yes (PROTOCOL.md §4.7). Whoever does not is refused where that is demanded, over a network by
+    /// default: see [`min_security`](Self::min_security).
     #[must_use]
     pub fn sec(mut self, yes: bool) -> Self {
         self.sec = yes;
@@ -210,7 +212,8 @@ impl Config {
     ///
     /// By default, if this is not called, it is up to what drives the connection: servers and clients
     /// of the adapters demand [`Security::Sec`] over TCP, unless the other end's address is a loopback
-    /// one. A bare [`Connection`](crate::Connection) demands nothing then.
+    /// one. A bare [`Connection`](crate::Connection) demands nothing then. Behind a proxy on the same
+    /// machine every client has a loopback address: there, demand it.
     #[must_use]
     pub fn min_security(mut self, least: Security) -> Self {
         self.min_security = Some(least);
@@ -221,7 +224,12 @@ impl Config {
     pub(crate) fn find_key(&self, id: KeyId) -> Option<(&Key, Identity)> {
         let (name, key) = match self.identities.get(&id) {
             Some((name, key)) => (Some(Arc::clone(name)), key),
-            None if self.key.id() == id => (None, &self.key),
+            // Where there are names, nobody gets in without one for a key that everybody knows.
+            None if self.key.id() == id
+                && (self.identities.is_empty() || !self.key.is_public()) =>
+            {
+                (None, &self.key)
+            }
             None => return None,
         };
         Some((key, Identity { key: id, name }))
@@ -315,8 +323,9 @@ impl Config {
     /// How many frames the peer may send: messages, pieces of them, and everything else; by default any
     /// number.
     ///
-    /// Nothing is lost: while the peer is over the limit nothing is taken from it, and what it sends
-    /// waits in the transport. It is told so once, unless it is a version 1 peer.
+    /// Nothing is dropped: while the peer is over the limit nothing is taken from it, and what it sends
+    /// waits in the transport. It is told so once, unless it is a version 1 peer. A peer that closes
+    /// without waiting for answers may lose what still waits then.
     #[must_use]
     pub fn message_rate(mut self, rate: Option<Rate>) -> Self {
         self.message_rate = rate;

@@ -92,6 +92,11 @@ impl Key {
         self.0.id
     }
 
+    /// Whether everybody knows it.
+    pub(crate) fn is_public(&self) -> bool {
+        *self.0.bytes == *Self::DEFAULT_BYTES
+    }
+
     pub(crate) fn mac(&self) -> MacState {
         self.0.mac.clone()
     }

@@ -35,7 +35,7 @@ impl fmt::Debug for Entropy {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Security {
     /// That of version 1: it detects damage, and frames that nobody with the key has ever made. Whoever
-    /// recorded a session can replay it.
+    /// recorded a session can replay it to a client.
     #[default]
     Legacy,
     /// `sec`: every frame is authenticated for its session, its direction and its place.

@@ -291,6 +291,10 @@ fn documented() -> Vec<(String, Vec<u8>)> {
     let (_, section) = PROTOCOL
         .split_once("\n## 10. Test vectors\n")
         .expect("the section exists");
+    // Those of `sec` have codes of another kind: see `sec_vectors`.
+    let (section, _) = section
+        .split_once("\n### 10.2 `sec`\n")
+        .expect("the section has parts");
     let mut parts = section.split("```");
     let mut vectors = Vec::new();
     while let (Some(title), Some(block)) = (parts.next(), parts.next()) {

@@ -46,10 +46,26 @@ impl Connection {
     }
 
     /// What identifies the channel that carries the connection, such as an exporter of TLS
-    /// (RFC 9266): with `sec`, the handshake fails unless both ends have given the same. To be called
-    /// before anything is passed to [`handle_input`](Self::handle_input).
+    /// (RFC 9266): the handshake fails unless both ends have given the same. A peer that does not use
+    /// `sec` cannot, so it is refused, whatever [`Config::min_security`](crate::Config::min_security)
+    /// says.
+    ///
+    /// # Panics
+    ///
+    /// If the binding is empty, or something was passed to [`handle_input`](Self::handle_input) before:
+    /// then it would bind nothing.
     pub fn set_channel_binding(&mut self, binding: &[u8]) {
-        self.binding = sha256(&[binding]);
+        assert!(
+            !binding.is_empty(),
+            "an empty channel binding binds nothing"
+        );
+        let is_new =
+            matches!(self.phase, Phase::Handshake { .. }) && self.stats.bytes_received == 0;
+        assert!(
+            is_new,
+            "the handshake has gone on: it is too late to bind it"
+        );
+        self.binding = Some(sha256(&[binding]));
     }
 
     /// What the authentication of the session is worth. As long as the peer has shown nothing,
@@ -145,7 +161,7 @@ impl Connection {
                 json,
                 content,
             },
-            binding: &self.binding,
+            binding: &self.binding_digest(),
         };
         let (keys, code) = handshake.derive(&self.config.key);
         ack.set_code(&key::finish(code));
@@ -169,7 +185,7 @@ impl Connection {
         let Some(session) = self.session else {
             return;
         };
-        let mut choice = extensions(frame);
+        let choice = extensions(frame);
         let chosen = choice.sec.filter(|_| frame.kind == FrameKind::SessionAck);
         match (chosen, hello) {
             (Some(chosen), Some(hello)) => {
@@ -189,7 +205,7 @@ impl Connection {
                         json: &hello.json,
                         content: &frame.content,
                     },
-                    binding: &self.binding,
+                    binding: &self.binding_digest(),
                 };
                 let (keys, code) = handshake.derive(key);
                 if !key::verify(code, &hello.code) {
@@ -212,25 +228,24 @@ impl Connection {
             FrameKind::Disconnect => return self.end_by_peer(frame),
             kind => return self.fail(now, ProtocolError::Unexpected(kind)),
         }
+        let is_secure = self.identity.is_some();
         let mut offer = self.config.extensions();
         // Where it was chosen and is not in force it was not offered.
-        offer.sec = choice.sec.filter(|_| self.identity.is_some());
+        offer.sec = choice.sec.filter(|_| is_secure);
         if !choice.is_part_of(&offer) {
             return self.fail(now, ProtocolError::NotOffered);
         }
-        if self.identity.is_none() {
-            choice.sec = None;
-            if self.demands_sec() {
-                return self.refuse_insecure(now, true);
-            }
-            self.decoder.end_hello(None);
+        if !is_secure && self.demands_sec() {
+            return self.refuse_insecure(now, true);
         }
         self.peer = choice;
-        if self.identity.is_some() {
+        if is_secure {
             // The first frame under the server's key of the session: what shows that it has it.
             let (kind, min_len) = (FrameKind::SessionAck, self.min_len());
             let proof = self.handshake_frame(kind, ACKNOWLEDGED, Extensions::default(), min_len);
             self.push(now, proof, Sort::Other);
+        } else {
+            self.decoder.end_hello(None);
         }
         self.establish(now, session);
     }
@@ -255,7 +270,11 @@ impl Connection {
     }
 
     fn demands_sec(&self) -> bool {
-        self.config.min_security == Some(Security::Sec)
+        self.config.min_security == Some(Security::Sec) || self.binding.is_some()
+    }
+
+    fn binding_digest(&self) -> Digest {
+        self.binding.unwrap_or_else(|| sha256(&[]))
     }
 
     /// Turns away a peer that holds the key and does not use `sec`: that it hears.

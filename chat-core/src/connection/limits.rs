@@ -2,13 +2,13 @@
 
 use alloc::format;
 
-use super::{Connection, Role, State};
+use super::{Connection, Phase, Role, State};
 use crate::frame::Extensions;
 use crate::{Instant, ProtocolError};
 
 impl Connection {
     /// Bytes were taken, and perhaps a frame was complete: more than the settings allow, and nothing is
-    /// taken for a while.
+    /// taken for a while. A handshake has limits and a deadline of its own, and goes on.
     pub(super) fn charge(&mut self, now: Instant, bytes: usize, frame: bool) {
         let (frames, bytes) = (u64::from(frame), bytes as u64);
         let limits = [
@@ -20,10 +20,12 @@ impl Connection {
             ),
             (self.config.byte_rate, &mut self.byte_bucket, bytes, "bytes"),
         ];
+        let in_handshake = matches!(self.phase, Phase::Handshake { .. });
         let mut reason = None;
         for (rate, bucket, number, of_what) in limits {
             let Some(rate) = rate else { continue };
-            if let Some(until) = bucket.take(rate, now, number) {
+            let late = bucket.take(rate, now, number);
+            if let Some(until) = late.filter(|_| !in_handshake) {
                 self.throttled = self.throttled.max(Some(until));
                 reason = Some(format!(
                     "You send more than {} {of_what} a second: you are read from more slowly",
@@ -35,8 +37,10 @@ impl Connection {
         self.stats.throttled += 1;
         // Once. A version 1 client would leave.
         if !self.told_rate && self.peer != Extensions::default() {
-            self.told_rate = true;
+            let before = self.outbox.bytes();
             self.send_error(now, &reason);
+            // Unless there was no room for it.
+            self.told_rate = self.outbox.bytes() > before;
         }
     }
 

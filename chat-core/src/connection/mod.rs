@@ -25,7 +25,7 @@ use crate::frame::{
 };
 use crate::message::OVERHEAD;
 use crate::rate::Bucket;
-use crate::sign::{Digest, Piece, sha256};
+use crate::sign::{Digest, Piece};
 use crate::{
     CloseReason, Config, ContentType, Entropy, Event, Identity, Instant, Message, ProtocolError,
 };
@@ -60,7 +60,7 @@ pub enum State {
 /// What has gone over a connection.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Stats {
-    /// Verified frames from the peer.
+    /// Verified frames from the peer; in a handshake of `sec`, also one that is verified later.
     pub frames_received: u64,
     /// Frames taken whole by the transport.
     pub frames_sent: u64,
@@ -100,8 +100,8 @@ pub struct Connection {
     session: Option<Uuid>,
     /// Who the peer has shown to be.
     identity: Option<Identity>,
-    /// The SHA-256 of what identifies the channel.
-    binding: Digest,
+    /// The SHA-256 of what identifies the channel, if something does.
+    binding: Option<Digest>,
     /// What was agreed on, with the peer's numbers.
     peer: Extensions,
     decoder: Decoder,
@@ -218,7 +218,7 @@ impl Connection {
             },
             session,
             identity: None,
-            binding: sha256(&[]),
+            binding: None,
             peer: Extensions::default(),
             decoder,
             encoder: Encoder::new(key),
@@ -268,7 +268,7 @@ impl Connection {
         }
     }
 
-    /// The session's id: the server's from the start, the client's once established.
+    /// The session's id: the server's from the start, the client's once it has accepted it.
     pub fn session(&self) -> Option<Uuid> {
         self.session
     }
@@ -276,7 +276,10 @@ impl Connection {
     /// The extensions that both ends use, with the limits of the peer (PROTOCOL.md §4.6). Nothing
     /// before the connection is established.
     pub fn peer_extensions(&self) -> Extensions {
-        self.peer
+        match self.phase {
+            Phase::Handshake { .. } => Extensions::default(),
+            _ => self.peer,
+        }
     }
 
     /// The largest message that [`send`](Self::send) takes, in bytes.

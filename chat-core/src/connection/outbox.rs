@@ -9,8 +9,8 @@ use crate::sign::SessionKey;
 
 /// What a queued frame costs beyond its bytes: its entry in the queue and its allocation.
 const OVERHEAD: usize = 64;
-/// At most this many answers wait behind the frame being sent: the bound for a peer that asks and
-/// does not read (PROTOCOL.md §5.2).
+/// At most this many answers wait behind what is being sent, or is signed: the bound for a peer that
+/// asks and does not read (PROTOCOL.md §5.2).
 const MAX_ANSWERS: usize = 16;
 
 /// With the key of a session, frames get their numbers, and so their order, while no more bytes than

@@ -78,6 +78,10 @@ impl Connection {
         }
         self.end_stalled_sending(now);
         self.end_stalled_receiving(now);
+        if !matches!(self.phase, Phase::Established) {
+            // That was one error too many.
+            return;
+        }
         // After all that may fill the inbox.
         if is_due(self.busy_due()) {
             self.next_busy = now + self.busy_interval().unwrap_or(Duration::MAX);
@@ -186,6 +190,12 @@ impl Connection {
         if self.outbox.is_empty() {
             return None;
         }
-        self.progress.checked_add(timeout)
+        let mut progress = self.progress;
+        // A server that reads more slowly because it was sent too much says that it lives. A client that
+        // says so while it takes nothing is not waited for.
+        if self.role == Role::Client && self.peer.ping.is_some() {
+            progress = progress.max(self.heard);
+        }
+        progress.checked_add(timeout)
     }
 }

@@ -93,8 +93,8 @@ impl Peer {
         Self::Unix(UnixCredentials::of(socket).ok())
     }
 
-    /// Whether nothing between the two ends is outside of this machine: a Unix socket, or a loopback
-    /// address.
+    /// Whether the connection comes from this machine: over a Unix socket, or from a loopback address.
+    /// What a proxy on this machine passes on does too.
     pub fn is_local(&self) -> bool {
         match self {
             Self::Tcp(address) => is_loopback(*address),

@@ -79,9 +79,9 @@ impl<R: Runtime, H: Handler> ServerBuilder<R, H> {
     }
 
     /// The most connections that are in their handshakes, that is, have not shown that they hold the
-    /// key: 1,024. One more is told to try again. Each has
-    /// [`Config::handshake_timeout`](crate::Config::handshake_timeout) and no more, and those that are
-    /// established do not notice.
+    /// key: 1,024. Where there is one more, the oldest is closed, if it has had a tenth of
+    /// [`Config::handshake_timeout`](crate::Config::handshake_timeout); if none has, the new one is told
+    /// to try again. Those that are established do not notice.
     #[must_use]
     pub fn max_handshakes(mut self, handshakes: usize) -> Self {
         self.limits.handshakes = handshakes;

@@ -19,8 +19,8 @@ use super::rt::Runtime;
 use super::security::Configs;
 use super::{ClientEvent, Endpoint, SendStream};
 use crate::{
-    Backoff, CloseReason, Config, Connection, Event, Message, OpenError, ProtocolError, Security,
-    SendError, Stats, Transfer,
+    Backoff, CloseReason, Config, Connection, Event, Message, OpenError, Security, SendError,
+    Stats, Transfer,
 };
 
 /// The reason of a client that gives none.
@@ -437,12 +437,8 @@ impl<R: Runtime> Keeper<R> {
     }
 }
 
-/// Whether the same attempt may end better another time.
+/// Whether another attempt may end better. There was a session before: what is wrong now may be the work
+/// of somebody on the way, or a server that is full.
 fn is_worth_retrying(reason: &CloseReason) -> bool {
-    match reason {
-        CloseReason::Local { .. } => false,
-        // It may be full, and not for ever.
-        CloseReason::Protocol(error) => *error == ProtocolError::UnverifiedRefusal,
-        _ => true,
-    }
+    !matches!(reason, CloseReason::Local { .. })
 }

@@ -13,7 +13,7 @@ use super::dial::pause as wait;
 use super::link::Link;
 use super::mailbox::Mailbox;
 use super::rt::{Listener, Runtime, Socket};
-use super::server::Tally;
+use super::server::{HandshakeTurn, Tally};
 use super::unix::SocketFile;
 use super::{Handler, Incoming, Peer, Server, Session, entropy};
 use crate::{CloseReason, Connection, Event, Key, Message, ProtocolError};
@@ -138,12 +138,13 @@ fn admit<R: Runtime, H: Handler>(
     );
     let refusal = match server.admit(&session) {
         Ok(handshake) => {
-            let connection = Connection::server(Arc::clone(config), id, entropy::fresh(), now);
-            let link = Link::new(connection, socket, runtime.clone(), mailbox);
+            // Whatever happens from here on, it is taken out again.
             let registered = Registered {
                 session,
                 handshake: Some(handshake),
             };
+            let connection = Connection::server(Arc::clone(config), id, entropy::fresh(), now);
+            let link = Link::new(connection, socket, runtime.clone(), mailbox);
             runtime.spawn(run(link, registered, Arc::clone(handler)));
             return;
         }
@@ -179,7 +180,7 @@ async fn refuse<R: Runtime, D>(mut link: Link<R>, server: Server<D>, tally: Tall
 struct Registered<D> {
     session: Session<D>,
     /// Counts it among the handshakes.
-    handshake: Option<Tally<D>>,
+    handshake: Option<HandshakeTurn<D>>,
 }
 
 impl<D> Drop for Registered<D> {

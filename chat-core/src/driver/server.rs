@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
 
 use event_listener::Event;
@@ -32,8 +32,7 @@ struct Inner<D> {
     sessions: RwLock<BTreeMap<Uuid, Session<D>>>,
     listeners: AtomicUsize,
     refusing: AtomicUsize,
-    /// Connections that are not established yet.
-    handshakes: AtomicUsize,
+    handshakes: Mutex<Handshakes<D>>,
     addresses: Addresses,
     /// Bytes of messages that are being put together.
     collecting: AtomicUsize,
@@ -79,7 +78,7 @@ pub struct ServerStats {
     pub accepted: u64,
     /// Connections turned away because there were too many.
     pub refused: u64,
-    /// Connections turned away because too many were in their handshakes.
+    /// Connections turned away, or given up, because too many were in their handshakes.
     pub refused_handshakes: u64,
     /// Connections turned away because there were too many from their address.
     pub refused_addresses: u64,
@@ -110,7 +109,7 @@ impl<D> Server<D> {
             sessions: RwLock::default(),
             listeners: AtomicUsize::new(0),
             refusing: AtomicUsize::new(0),
-            handshakes: AtomicUsize::new(0),
+            handshakes: Mutex::default(),
             addresses: Addresses::default(),
             collecting: AtomicUsize::new(0),
             counters: Counters::default(),
@@ -149,11 +148,12 @@ impl<D> Server<D> {
     /// One whose client does not take messages as large gets a text that says what it missed.
     pub fn broadcast(&self, message: &Message) -> Result<usize, SendError> {
         let mut message = self.config().check(message.clone())?;
-        let sessions = self.read();
-        if sessions.values().any(Session::is_secure) {
-            // Once for all of them.
+        let is_secure = self.read().values().any(Session::is_secure);
+        if is_secure {
+            // Once for all of them, and while nobody waits.
             message = message.hashed(self.config());
         }
+        let sessions = self.read();
         let established = sessions.values().filter(|session| session.is_established());
         let mut queued = 0;
         for session in established {
@@ -225,7 +225,7 @@ impl<D> Server<D> {
 
     /// Takes a connection in, unless a limit is against it. What is returned counts it among the
     /// handshakes until it is dropped.
-    pub(super) fn admit(&self, session: &Session<D>) -> Result<Tally<D>, Refusal> {
+    pub(super) fn admit(&self, session: &Session<D>) -> Result<HandshakeTurn<D>, Refusal> {
         let admitted = self.try_admit(session);
         let counters = &self.0.counters;
         let counter = match admitted {
@@ -239,7 +239,35 @@ impl<D> Server<D> {
         admitted
     }
 
-    fn try_admit(&self, session: &Session<D>) -> Result<Tally<D>, Refusal> {
+    /// Counts one more handshake. If there are too many, the oldest gives way to it, unless that has
+    /// just begun as well: whoever only holds the line keeps nobody else out.
+    fn begin_handshake(&self, session: &Session<D>) -> Option<HandshakeTurn<D>> {
+        let now = self.now();
+        let patience = self.config().handshake_timeout / 10;
+        let mut handshakes = self.handshakes();
+        if handshakes.going_on.len() >= self.0.limits.handshakes {
+            let oldest = handshakes.going_on.first_entry()?;
+            if now - oldest.get().0 < patience {
+                return None;
+            }
+            let (_, oldest) = oldest.remove();
+            oldest.mailbox().kill();
+            let refused = &self.0.counters.refused_handshakes;
+            refused.fetch_add(1, Ordering::Relaxed);
+        }
+        handshakes.last += 1;
+        let number = handshakes.last;
+        handshakes.going_on.insert(number, (now, session.clone()));
+        let server = self.clone();
+        Some(HandshakeTurn { server, number })
+    }
+
+    fn handshakes(&self) -> MutexGuard<'_, Handshakes<D>> {
+        let handshakes = self.0.handshakes.lock();
+        handshakes.unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn try_admit(&self, session: &Session<D>) -> Result<HandshakeTurn<D>, Refusal> {
         let (limits, peer) = (&self.0.limits, session.peer());
         if let (Peer::Unix(credentials), Some(uids)) = (peer, &limits.uids) {
             let uid = credentials.map(|it| it.uid);
@@ -252,15 +280,15 @@ impl<D> Server<D> {
         if sessions.len() >= limit {
             return Err(Refusal::Full { limit });
         }
-        let limit = limits.handshakes;
-        let handshake = self.tally(|inner| &inner.handshakes);
-        if self.0.handshakes.load(Ordering::SeqCst) > limit {
-            return Err(Refusal::Handshakes { limit });
-        }
         let limit = limits.per_address;
         if !self.0.addresses.enter(&peer, limit) {
             return Err(Refusal::Address { limit });
         }
+        let Some(handshake) = self.begin_handshake(session) else {
+            self.0.addresses.leave(&peer);
+            let limit = limits.handshakes;
+            return Err(Refusal::Handshakes { limit });
+        };
         sessions.insert(session.id(), session.clone());
         // Under the lock that `close_all` takes: whoever comes too late for that sees the flag.
         if self.is_stopping() {
@@ -389,6 +417,35 @@ impl<D> Server<D> {
     fn write(&self) -> RwLockWriteGuard<'_, BTreeMap<Uuid, Session<D>>> {
         let sessions = self.0.sessions.write();
         sessions.unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Connections that are not established yet, oldest first.
+struct Handshakes<D> {
+    going_on: BTreeMap<u64, (Instant, Session<D>)>,
+    last: u64,
+}
+
+impl<D> Default for Handshakes<D> {
+    fn default() -> Self {
+        Self {
+            going_on: BTreeMap::new(),
+            last: 0,
+        }
+    }
+}
+
+/// Counts among the handshakes until it is dropped.
+pub(super) struct HandshakeTurn<D> {
+    server: Server<D>,
+    number: u64,
+}
+
+impl<D> Drop for HandshakeTurn<D> {
+    fn drop(&mut self) {
+        let gone = self.server.handshakes().going_on.remove(&self.number);
+        // Not under the lock: it may be the last of its session.
+        drop(gone);
     }
 }
 

@@ -2,12 +2,14 @@
 
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io;
+#[cfg(any(target_os = "linux", target_os = "android"))]
+use std::os::fd::AsRawFd;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::OFlags;
+use rustix::fs::{Mode, OFlags};
 use socket2::{Domain, SockAddr, Socket, Type};
 
 /// The mode of a lock file.
@@ -54,12 +56,35 @@ pub(super) fn listen(path: &Path, mode: u32) -> io::Result<(UnixListener, Socket
         _lock: lock,
     };
     if metadata.mode() & 0o777 != mode {
-        fs::set_permissions(path, Permissions::from_mode(mode))?;
+        set_mode(path, file.identity, mode)?;
     }
     socket.listen(BACKLOG)?;
     let listener = UnixListener::from(OwnedFd::from(socket));
     listener.set_nonblocking(true)?;
     Ok((listener, file))
+}
+
+/// Sets the mode of a file, if that is still the one: whoever can write to its directory may have put
+/// something else there, a link to a key, say.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+fn set_mode(path: &Path, identity: Identity, mode: u32) -> io::Result<()> {
+    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let file = File::from(rustix::fs::open(path, flags, Mode::empty())?);
+    if Identity::of(&file.metadata()?) != identity {
+        let text = "the socket was replaced while it was made";
+        return Err(io::Error::other(text));
+    }
+    // Through the descriptor: only its owner can replace what that means.
+    let path = format!("/proc/self/fd/{}", file.as_raw_fd());
+    fs::set_permissions(path, Permissions::from_mode(mode))
+}
+
+/// Sets the mode of a file, and of nothing that it links to.
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+fn set_mode(path: &Path, _identity: Identity, mode: u32) -> io::Result<()> {
+    let mode = Mode::from_raw_mode(mode as _);
+    let flags = rustix::fs::AtFlags::SYMLINK_NOFOLLOW;
+    Ok(rustix::fs::chmodat(rustix::fs::CWD, path, mode, flags)?)
 }
 
 impl Drop for SocketFile {
