@@ -100,7 +100,6 @@ pub(crate) fn load_dir(dir: &Path) -> Result<Vec<(String, Key)>, Failure> {
                 "{name} and {other} have the same key; make one for each with: chat-cli keygen"
             )));
         }
-        tracing::info!(name, id = %key.id(), "key");
         keys.push((name.to_owned(), key));
     }
     if keys.is_empty() {
@@ -108,6 +107,9 @@ pub(crate) fn load_dir(dir: &Path) -> Result<Vec<(String, Key)>, Failure> {
             "there is no key in it; make one with: chat-cli keygen {}",
             dir.join("NAME.key").display()
         )));
+    }
+    for (name, key) in &keys {
+        tracing::info!(name, id = %key.id(), "key");
     }
     Ok(keys)
 }

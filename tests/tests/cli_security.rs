@@ -409,8 +409,7 @@ fn keys_are_nowhere_to_be_seen() {
             }
         }
     }
-    // It is logged as much as asked for.
-    server.log("DEBUG connection turned away");
+    server.log("connection turned away");
     seen.extend(clients.into_iter().flat_map(|client| said(client, 0)));
     server.signal(Signal::TERM);
     seen.extend(said(server, 0));
