@@ -5,6 +5,7 @@ use std::task::Poll;
 
 pub mod conformance;
 pub mod dribble;
+pub mod middle;
 pub mod pairs;
 pub mod program;
 pub mod throttle;

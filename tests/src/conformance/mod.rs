@@ -21,14 +21,17 @@
 
 pub mod cancel;
 pub mod ends;
+pub mod floods;
 pub mod handlers;
 pub mod hostile;
 pub mod limits;
 pub mod messages;
 pub mod raw;
 pub mod receivers;
+pub mod security;
 pub mod sockets;
 pub mod streams;
+pub mod tampering;
 
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
@@ -234,6 +237,21 @@ macro_rules! conformance {
                 sockets: several_endpoints_at_once, a_port_in_use_is_an_error,
                     a_name_is_resolved, nothing_listens_after_a_failed_bind,
                     a_foreign_lock_file_is_left_alone;
+                security: sec_is_used_and_both_ends_say_so, each_client_has_its_own_key,
+                    an_unknown_key_gets_no_session, a_client_can_demand_sec,
+                    a_server_can_demand_sec, a_session_knows_its_process,
+                    allowed_users_are_let_in_and_others_told, a_broadcast_is_hashed_once,
+                    a_forwarded_stream_is_not_hashed_again;
+                floods: silent_connections_hold_a_bounded_number_of_places,
+                    the_oldest_silent_connection_gives_way,
+                    connections_of_one_address_are_bounded,
+                    a_dribbled_handshake_delays_nobody, half_open_connections_delay_nobody,
+                    a_client_over_its_rate_gets_everything, too_many_errors_end_a_session_only;
+                tampering: who_only_passes_frames_on_is_not_noticed, a_changed_bit_is_found,
+                    a_frame_out_of_place_is_found, a_reflected_frame_is_found,
+                    a_frame_of_another_session_is_found, a_recorded_server_proves_nothing,
+                    a_recorded_client_proves_nothing, a_recorded_offer_talks_nobody_down,
+                    a_goodbye_that_is_cut_off_is_missed, without_sec_frames_can_be_moved;
             );
         }
     };
