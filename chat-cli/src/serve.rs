@@ -41,9 +41,15 @@ async fn serve(args: Serve, handler: impl Handler) -> Result<(), Failure> {
 
     signals.next().await;
     tokio::select! {
-        () = server.stop() => Ok(()),
-        () = signals.next() => Err(Failure::interrupted()),
+        () = server.stop() => return Ok(()),
+        () = signals.next() => {}
     }
+    // At once, but not without removing the sockets.
+    tokio::select! {
+        () = server.abort() => {}
+        () = signals.next() => {}
+    }
+    Err(Failure::interrupted())
 }
 
 async fn bind<H: Handler>(

@@ -253,6 +253,22 @@ fn transfers_that_stall_count_as_errors() {
     is_cut_off(solo);
 }
 
+/// One that is due at the same time as a `ping`: nothing comes after the goodbye.
+#[test]
+fn the_goodbye_is_last_whatever_else_is_due() {
+    let config = no_timers()
+        .heartbeat(Some(secs(5)))
+        .error_rate(Some(Rate::per_second(1).burst(31)));
+    let mut by_hand = ByHand::established(Role::Server, config);
+    for n in 1..=32 {
+        by_hand.feed(&begin(2 * n - 1, None));
+    }
+    by_hand.sent();
+    let late = by_hand.solo.now + secs(100_000);
+    by_hand.solo.connection.handle_timeout(late);
+    assert_eq!(kinds(&by_hand.sent()).last(), Some(&FrameKind::Disconnect));
+}
+
 #[test]
 fn errors_do_not_keep_a_silent_client_from_being_missed() {
     let mut solo = server(Config::default());

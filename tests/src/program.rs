@@ -8,6 +8,7 @@ pub mod terminal;
 
 use std::ffi::OsStr;
 use std::fmt;
+use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
@@ -206,9 +207,17 @@ impl Program {
         self.child.id()
     }
 
-    /// Sends it a signal.
+    /// Sends it a signal. One that is to stop has stopped when this returns.
     pub fn signal(&self, signal: Signal) {
         kill_process(Pid::from_child(&self.child), signal).expect("the program still runs");
+        if cfg!(target_os = "linux") && signal == Signal::STOP {
+            until("it has stopped", || {
+                let stat = fs::read_to_string(format!("/proc/{}/stat", self.id()));
+                let stat = stat.expect("the program still runs");
+                stat.rsplit_once(')')
+                    .is_some_and(|(_, rest)| rest.starts_with(" T"))
+            });
+        }
     }
 
     /// Ends its standard input and waits for its end.

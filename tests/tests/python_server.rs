@@ -411,16 +411,16 @@ fn a_frame_of_a_server_with_a_wrong_code_ends_the_session() {
     hostile(
         "forge",
         &[
-            ("repeated", 77, &[]),
-            ("left-out", 77, &[]),
-            ("reordered", 77, &[]),
-            ("begins-again", 77, &[]),
-            ("other-direction", 77, &[]),
-            ("border-moved", 77, &[]),
-            ("content-changed", 77, &[]),
-            ("version-1-code", 77, &[]),
-            ("other-session", 77, &[]),
-            ("no-code", 77, &[]),
+            ("repeated", 76, &["altered, repeated or left out"]),
+            ("left-out", 76, &["altered, repeated or left out"]),
+            ("reordered", 76, &["altered, repeated or left out"]),
+            ("begins-again", 76, &["altered, repeated or left out"]),
+            ("other-direction", 76, &["altered, repeated or left out"]),
+            ("border-moved", 76, &["altered, repeated or left out"]),
+            ("content-changed", 76, &["altered, repeated or left out"]),
+            ("version-1-code", 76, &["altered, repeated or left out"]),
+            ("other-session", 76, &["altered, repeated or left out"]),
+            ("no-code", 76, &["altered, repeated or left out"]),
         ],
     );
 }

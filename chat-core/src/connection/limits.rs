@@ -49,7 +49,7 @@ impl Connection {
         self.throttled = self.throttled.filter(|until| *until > now);
     }
 
-    /// When that will be. A connection that takes nothing for other reasons has no use for it.
+    /// When that will be.
     pub(super) fn throttled_due(&self) -> Option<Instant> {
         self.throttled
     }

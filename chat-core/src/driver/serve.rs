@@ -30,7 +30,9 @@ pub(super) async fn supervise<R: Runtime, D>(runtime: R, server: Server<D>) {
     tracing::info!("stopping");
     server.close_all();
     let grace = wait(&runtime, server.limits().grace);
-    unless(pin!(server.emptied()), grace).await;
+    let aborted = pin!(server.aborted());
+    let patience = unless(aborted, grace);
+    unless(pin!(server.emptied()), patience).await;
     server.kill_all();
     server.listeners_gone().await;
     // Whoever was accepted in the last moment.

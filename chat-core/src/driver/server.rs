@@ -40,6 +40,7 @@ struct Inner<D> {
     /// For warnings that strangers can cause.
     warnings: Mutex<Bucket>,
     stopping: AtomicBool,
+    aborting: AtomicBool,
     stopped: AtomicBool,
     /// Notified when a connection ends, when stopping begins and when it is done.
     changed: Event,
@@ -116,6 +117,7 @@ impl<D> Server<D> {
             warnings: Mutex::new(Bucket::new(clock())),
             clock: Box::new(clock),
             stopping: AtomicBool::new(false),
+            aborting: AtomicBool::new(false),
             stopped: AtomicBool::new(false),
             changed: Event::new(),
         }))
@@ -189,6 +191,15 @@ impl<D> Server<D> {
         self.0.stopping.store(true, Ordering::SeqCst);
         self.0.changed.notify(usize::MAX);
         self.stopped().await;
+    }
+
+    /// Stops without waiting for anybody: connections are cut off, whatever waits for them. Sockets in the
+    /// file system are removed all the same. Also ends a stop that is going on.
+    ///
+    /// Cancel safety: as for [`stop`](Self::stop).
+    pub async fn abort(&self) {
+        self.0.aborting.store(true, Ordering::SeqCst);
+        self.stop().await;
     }
 
     /// Waits until the server has stopped, whoever asked for it.
@@ -388,6 +399,11 @@ impl<D> Server<D> {
         for session in self.read().values() {
             session.mailbox().kill();
         }
+    }
+
+    pub(super) async fn aborted(&self) {
+        self.wait(|server| server.0.aborting.load(Ordering::SeqCst))
+            .await;
     }
 
     pub(super) async fn emptied(&self) {

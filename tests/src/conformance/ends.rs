@@ -79,6 +79,28 @@ pub async fn stop_does_not_wait_for_ever<A: Adapter>(world: World<A>) {
     assert!(stubborn.frame().is_none());
 }
 
+/// Nor does a server that is told to end at once, also if it is stopping already; and it leaves no
+/// socket.
+pub async fn an_abort_waits_for_nobody<A: Adapter>(world: World<A>) {
+    for is_stopping in [false, true] {
+        let patient = Duration::from_hours(1);
+        let server = world.server(Relay).grace(patient).bind().await.unwrap();
+        let mut stubborn = Raw::connect(&server.endpoints()[0]);
+        stubborn.establish();
+        world.session(&server).await;
+        if is_stopping {
+            let server = server.clone();
+            world.runtime_spawn(async move { server.stop().await });
+            stubborn.expect(FrameKind::Disconnect);
+        }
+        server.abort().await;
+        assert!(server.sessions().is_empty());
+        if let Endpoint::Unix(path) = &server.endpoints()[0] {
+            assert!(!path.exists());
+        }
+    }
+}
+
 /// What was queued when the server was told to stop arrives, and the goodbye after it.
 pub async fn queued_messages_go_out_before_the_goodbye<A: Adapter>(world: World<A>) {
     const COUNT: u32 = 500;

@@ -209,6 +209,7 @@ macro_rules! conformance {
                     a_waiting_handler_does_not_stop_heartbeats, an_echo_with_the_smallest_outbox,
                     a_closing_handler_keeps_its_last_words;
                 ends: graceful_stop_tells_everybody, half_close_is_real, stop_does_not_wait_for_ever,
+                    an_abort_waits_for_nobody,
                     queued_messages_go_out_before_the_goodbye, stop_is_fast_under_load,
                     a_client_that_is_dropped_says_goodbye, a_lost_server_is_noticed, lost_messages_are_reported,
                     the_end_is_known_without_receiving,
