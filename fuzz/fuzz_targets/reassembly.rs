@@ -11,7 +11,8 @@ use chat_core::frame::{
     Chunk, ChunkLimits, ChunkOp, Decoder, Encoder, Extensions, Extra, Frame, FrameKind, Limits,
 };
 use chat_core::{
-    Config, Connection, ContentType, Entropy, Event, Instant, Key, Read, Receive, State, TransferId, Uuid,
+    Config, Connection, ContentType, Entropy, Event, Instant, Key, Read, Receive, State,
+    TransferId, Uuid,
 };
 use libfuzzer_sys::fuzz_target;
 
