@@ -101,8 +101,8 @@ pub(crate) struct Serve {
     #[arg(long, value_name = "N", default_value_t = 1_024,
           value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..))]
     pub(crate) max_per_address: usize,
-    /// Read no more than this many messages a second from each client, so that none floods the others;
-    /// 0 any number
+    /// Read no more than this many messages, or pieces of files, a second from each client, so that
+    /// none floods the others; 0 any number
     #[arg(long, value_name = "N", default_value_t = 100_000)]
     max_rate: u64,
     /// Read no more than this many bytes a second from each client; 0 any number

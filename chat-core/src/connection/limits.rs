@@ -21,23 +21,25 @@ impl Connection {
             (self.config.byte_rate, &mut self.byte_bucket, bytes, "bytes"),
         ];
         let in_handshake = matches!(self.phase, Phase::Handshake { .. });
-        let mut reason = None;
+        let mut over = None;
         for (rate, bucket, number, of_what) in limits {
             let Some(rate) = rate else { continue };
             let late = bucket.take(rate, now, number);
             if let Some(until) = late.filter(|_| !in_handshake) {
                 self.throttled = self.throttled.max(Some(until));
-                reason = Some(format!(
-                    "You send more than {} {of_what} a second: you are read from more slowly",
-                    rate.number()
-                ));
+                over = Some((rate.number(), of_what));
             }
         }
-        let Some(reason) = reason else { return };
+        let Some((number, of_what)) = over else {
+            return;
+        };
         self.stats.throttled += 1;
         // Once. A version 1 client would leave.
         if !self.told_rate && self.peer != Extensions::default() {
             let before = self.outbox.bytes();
+            let reason = format!(
+                "You send more than {number} {of_what} a second: you are read from more slowly"
+            );
             self.send_error(now, &reason);
             // Unless there was no room for it.
             self.told_rate = self.outbox.bytes() > before;

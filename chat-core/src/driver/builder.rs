@@ -126,8 +126,8 @@ impl<R: Runtime, H: Handler> ServerBuilder<R, H> {
     /// Listens on every endpoint and starts to serve.
     ///
     /// Fails, and listens nowhere, if it cannot listen on one of them. Unix sockets are created
-    /// with mode 0600 (see [`allow_uids`](Self::allow_uids)), and with a lock file `PATH.lock` beside them; a socket left behind by a
-    /// server that was killed is replaced.
+    /// with mode 0600 (see [`allow_uids`](Self::allow_uids)), and with a lock file `PATH.lock` beside
+    /// them; a socket left behind by a server that was killed is replaced.
     ///
     /// Cancel safety: nothing listens if the future is dropped.
     pub async fn bind(self) -> Result<Server<H::Data>, BindError> {

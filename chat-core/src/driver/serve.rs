@@ -24,6 +24,18 @@ const EVENTS_PER_POLL: u32 = 64;
 /// many its next events wait.
 const HANDLED: usize = 64;
 
+/// Warns of what others can cause. Whoever floods the server is not to flood the log: what is too often
+/// is only there for whoever looks for it.
+macro_rules! warn_seldom {
+    ($server:expr, $($what:tt)*) => {
+        if $server.may_warn() {
+            tracing::warn!($($what)*);
+        } else {
+            tracing::debug!($($what)*);
+        }
+    };
+}
+
 /// Runs the end of a server: waits for the stop, and sees it through.
 pub(super) async fn supervise<R: Runtime, D>(runtime: R, server: Server<D>) {
     server.wait_for_stop().await;
@@ -152,12 +164,7 @@ fn admit<R: Runtime, H: Handler>(
         }
         Err(refusal) => refusal,
     };
-    // Whoever floods the server is not to flood the log.
-    if server.may_warn() {
-        tracing::warn!(%peer, %refusal, "connection turned away");
-    } else {
-        tracing::debug!(%peer, %refusal, "connection turned away");
-    }
+    warn_seldom!(server, %peer, %refusal, "connection turned away");
     if let Some(tally) = server.begin_refusal() {
         let reason = refusal.to_string();
         let connection = Connection::refuse(Arc::clone(config), &reason, now);
@@ -226,14 +233,8 @@ async fn run<R: Runtime, H: Handler>(
                 handshake = None;
                 session.set_established(session.server().now(), link.connection());
                 let security = session.security();
-                match session.identity() {
-                    Some(key) => {
-                        tracing::info!(session = %id, %peer, %security, %key, "session established");
-                    }
-                    None => {
-                        tracing::info!(session = %id, %peer, %security, "session established");
-                    }
-                }
+                let key = session.identity().map(tracing::field::display);
+                tracing::info!(session = %id, %peer, %security, key, "session established");
                 call(|| handler.connected(session))
             }
             Event::Message(message) => handle(&mut link, session, &*handler, message).await,
@@ -251,11 +252,7 @@ async fn run<R: Runtime, H: Handler>(
             // Of streams, which have handles.
             Event::Sent { .. } | Event::Aborted { .. } => Ok(()),
             Event::Error(text) => {
-                if session.server().may_warn() {
-                    tracing::warn!(session = %id, %peer, ?text, "the peer reports an error");
-                } else {
-                    tracing::debug!(session = %id, %peer, ?text, "the peer reports an error");
-                }
+                warn_seldom!(session.server(), session = %id, %peer, ?text, "the peer reports an error");
                 call(|| handler.error(session, &text))
             }
         };
@@ -285,11 +282,8 @@ async fn run<R: Runtime, H: Handler>(
             }
             _ => "",
         };
-        if session.server().may_warn() {
-            tracing::warn!(%peer, ?reason, "connection ended in the handshake{hint}");
-        } else {
-            tracing::debug!(%peer, ?reason, "connection ended in the handshake{hint}");
-        }
+        let server = session.server();
+        warn_seldom!(server, %peer, ?reason, "connection ended in the handshake{hint}");
     }
 }
 
