@@ -74,7 +74,7 @@ fn a_bar_without_a_size_shows_how_much_was_sent_and_ends_with_the_rest() {
     let writer = feed(&tap, &noise(1_048_576, 1));
     terminal.until("some of it", |rows| {
         rows.iter()
-            .any(|row| row.starts_with("tap ") && row.contains(" KiB"))
+            .any(|row| row.starts_with("tap ") && row.contains("iB "))
     });
     inbox.part();
     terminal.signal(Signal::INT);
