@@ -155,19 +155,16 @@ impl Message {
     /// out again.
     #[must_use]
     pub fn hashed(self, config: &Config) -> Self {
-        let size = if config.chunks && self.content.len() > config.chunk_threshold as usize {
-            config.chunk_size as usize
-        } else {
-            usize::MAX
-        };
-        let digests = match self.digests {
-            Digests::Whole(_) if size == usize::MAX => return self,
-            Digests::Pieces(known, _) if known == size => return self,
-            _ if size == usize::MAX => Digests::Whole(sha256(&[&self.content])),
-            _ => {
+        let size = config.chunk_size as usize;
+        let in_pieces = config.chunks && self.content.len() > config.chunk_threshold as usize;
+        let digests = match &self.digests {
+            Digests::Pieces(known, _) if in_pieces && *known == size => return self,
+            Digests::Whole(_) if !in_pieces => return self,
+            _ if in_pieces => {
                 let pieces = self.content.chunks(size);
                 Digests::Pieces(size, pieces.map(|piece| sha256(&[piece])).collect())
             }
+            _ => Digests::Whole(sha256(&[&self.content])),
         };
         Self { digests, ..self }
     }

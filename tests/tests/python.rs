@@ -18,30 +18,25 @@ fn everywhere(check: impl Fn(Transport, Padding) + Sync) {
     });
 }
 
-#[test]
-fn the_vectors_are_what_the_peer_makes_of_them() {
+/// A script reads a file of vectors, finds nothing wrong with it, and says how much that was.
+fn judge(name: &str, command: &str, file: &str, count: &str) {
     if !is_there() {
         return;
     }
-    let frames = concat!(
-        env!("CARGO_MANIFEST_DIR"),
-        "/../chat-core/tests/vectors/frames.json"
-    );
-    let said = ok(Program::start(script("peer.py").args(["vectors", frames])).finish());
-    assert!(said.contains("75 vectors: "), "{said}");
+    let vectors = concat!(env!("CARGO_MANIFEST_DIR"), "/../chat-core/tests/vectors/");
+    let file = format!("{vectors}{file}");
+    let said = ok(Program::start(script(name).args([command, &file])).finish());
+    assert!(said.contains(count), "{said}");
+}
+
+#[test]
+fn the_vectors_are_what_the_peer_makes_of_them() {
+    judge("peer.py", "vectors", "frames.json", "75 vectors: ");
 }
 
 #[test]
 fn the_vectors_of_sec_are_what_the_document_says() {
-    if !is_there() {
-        return;
-    }
-    let vectors = concat!(
-        env!("CARGO_MANIFEST_DIR"),
-        "/../chat-core/tests/vectors/sec.json"
-    );
-    let said = ok(Program::start(script("sec.py").args(["check", vectors])).finish());
-    assert!(said.contains("13 sessions of 260 frames"), "{said}");
+    judge("sec.py", "check", "sec.json", "13 sessions of 260 frames");
 }
 
 #[test]

@@ -10,7 +10,9 @@ use crate::frame::{
 use crate::key;
 use crate::sec::{Ack, Handshake};
 use crate::sign::{Digest, sha256};
-use crate::{CloseReason, ContentType, Event, Identity, Instant, ProtocolError, Security, Uuid};
+use crate::{
+    CloseReason, ContentType, Event, Identity, Instant, KeyId, ProtocolError, Security, Uuid,
+};
 
 /// What the contents of `session_ack` frames are.
 const ACKNOWLEDGED: &[u8] = b"Session acknowledged";
@@ -34,8 +36,7 @@ pub(super) enum Step {
 impl Connection {
     /// Queues the frame that every connection begins with.
     pub(super) fn push_init(&mut self, now: Instant, nonce: [u8; NONCE_LEN]) {
-        let mut offer = self.config.extensions();
-        offer.sec = self.config.sec.then_some(SecHello { nonce, key: None });
+        let offer = self.own_extensions(nonce, None);
         // Alone in its read at the peer, and shorter than that read: no padding (PROTOCOL.md §6).
         let frame = self.handshake_frame(FrameKind::SessionInit, b"Session established", offer, 0);
         let init = sha256(&[&frame.head, &frame.content]);
@@ -111,20 +112,11 @@ impl Connection {
             }
             _ if !is_verified => return self.fail(now, FrameError::Mac.into()),
             (FrameKind::SessionInit, None) => return self.fail(now, ProtocolError::NoSession),
-            (FrameKind::Error, _) => {
-                return self.end(CloseReason::Refused {
-                    reason: error_text(&frame.content).into(),
-                });
-            }
+            (FrameKind::Error, _) => return self.end_by_refusal(frame),
             (FrameKind::Disconnect, _) => return self.end_by_peer(frame),
             (kind, _) => return self.fail(now, ProtocolError::Unexpected(kind)),
         };
-        let key = self.config.key.id();
-        let mut ours = self.config.extensions();
-        ours.sec = self.config.sec.then_some(SecHello {
-            nonce,
-            key: Some(key),
-        });
+        let ours = self.own_extensions(nonce, Some(self.config.key.id()));
         let offer = extensions(frame);
         let choice = ours.shared_with(&offer);
         let secure = hello.zip(choice.sec).zip(offer.sec);
@@ -261,11 +253,24 @@ impl Connection {
             (FrameKind::SessionAck, _) => {
                 self.fail(now, ProtocolError::WrongSession(frame.kind));
             }
-            (FrameKind::Error, _) => self.end(CloseReason::Refused {
-                reason: error_text(&frame.content).into(),
-            }),
+            (FrameKind::Error, _) => self.end_by_refusal(frame),
             (FrameKind::Disconnect, _) => self.end_by_peer(frame),
             (kind, _) => self.fail(now, ProtocolError::Unexpected(kind)),
+        }
+    }
+
+    /// The server does not want the session.
+    fn end_by_refusal(&mut self, frame: &Frame) {
+        self.end(CloseReason::Refused {
+            reason: error_text(&frame.content).into(),
+        });
+    }
+
+    /// What this end offers or would choose.
+    fn own_extensions(&self, nonce: [u8; NONCE_LEN], key: Option<KeyId>) -> Extensions {
+        Extensions {
+            sec: self.config.sec.then_some(SecHello { nonce, key }),
+            ..self.config.extensions()
         }
     }
 

@@ -2,7 +2,7 @@
 
 use alloc::format;
 
-use super::{Connection, Phase, Role, State};
+use super::{Connection, Phase, Role};
 use crate::frame::Extensions;
 use crate::{Instant, ProtocolError};
 
@@ -51,11 +51,6 @@ impl Connection {
         self.throttled = self.throttled.filter(|until| *until > now);
     }
 
-    /// When that will be.
-    pub(super) fn throttled_due(&self) -> Option<Instant> {
-        self.throttled
-    }
-
     /// The client has got something wrong that is no reason to end the connection, or complains. True
     /// if that is now too often: then the connection is over.
     pub(super) fn count_error(&mut self, now: Instant) -> bool {
@@ -64,7 +59,7 @@ impl Connection {
             return false;
         };
         let over = self.error_bucket.take(rate, now, 1).is_some();
-        if over && matches!(self.state(), State::Established | State::Closing) {
+        if over {
             self.fail(now, ProtocolError::TooManyErrors);
         }
         over

@@ -22,7 +22,7 @@ impl Connection {
                 self.busy_due(),
                 self.sending_due(),
                 self.receiving_due(),
-                self.throttled_due(),
+                self.throttled,
                 self.leaving.as_ref().map(|leaving| leaving.deadline),
             ]
             .into_iter()
