@@ -131,11 +131,6 @@ impl<R: Runtime, H: Handler> ServerBuilder<R, H> {
     ///
     /// Cancel safety: nothing listens if the future is dropped.
     pub async fn bind(self) -> Result<Server<H::Data>, BindError> {
-        let config = self.config.receive(if self.handler.streams() {
-            Receive::Pieces
-        } else {
-            Receive::Whole
-        });
         let mut bound = Vec::new();
         for endpoint in &self.endpoints {
             let fail = |source| BindError {
@@ -157,49 +152,77 @@ impl<R: Runtime, H: Handler> ServerBuilder<R, H> {
                 }
             }
         }
-        let endpoints = bound.iter().map(|one| one.endpoint.clone()).collect();
+        let mut listening = Vec::new();
+        for Bound { endpoint, listener } in bound {
+            let taken = match listener {
+                Bind::Tcp(listener) => self.runtime.tcp_listener(listener).map(Listening::Tcp),
+                Bind::Unix(listener, file) => {
+                    let listener = self.runtime.unix_listener(listener);
+                    listener.map(|listener| Listening::Unix(listener, file))
+                }
+            };
+            match taken {
+                Ok(listener) => listening.push((endpoint, listener)),
+                Err(source) => return Err(BindError { endpoint, source }),
+            }
+        }
+        Ok(self.start(listening))
+    }
 
+    /// Starts to serve what a listener of one's own accepts, in place of
+    /// [listening](Self::listen): a socket that was inherited, or a simulated one. `endpoint` is what
+    /// [`Server::endpoints`] gives.
+    pub fn serve(self, endpoint: Endpoint, listener: R::TcpListener) -> Server<H::Data> {
+        self.start(vec![(endpoint, Listening::Tcp(listener))])
+    }
+
+    fn start(self, listeners: Vec<(Endpoint, Listening<R>)>) -> Server<H::Data> {
+        let config = self.config.receive(if self.handler.streams() {
+            Receive::Pieces
+        } else {
+            Receive::Whole
+        });
+        let (endpoints, listeners): (Vec<_>, Vec<_>) = listeners.into_iter().unzip();
         let clock = self.runtime.clone();
         let server = Server::new(Configs::new(config), self.limits, endpoints, move || {
             clock.now()
         });
         let handler = Arc::new(self.handler);
-        let mut tasks: Vec<Task> = Vec::new();
-        for Bound { endpoint, listener } in bound {
-            let (runtime, server, handler) =
-                (self.runtime.clone(), server.clone(), Arc::clone(&handler));
-            let tally = server.begin_listening();
-            let fail = |source| BindError { endpoint, source };
-            tasks.push(match listener {
-                Bind::Tcp(listener) => {
-                    let listener = runtime.tcp_listener(listener).map_err(fail)?;
-                    let wrap = Socket::<R>::Tcp;
-                    Box::pin(serve::accept(
-                        runtime, listener, wrap, None, tally, server, handler,
-                    ))
-                }
-                Bind::Unix(listener, file) => {
-                    let listener = runtime.unix_listener(listener).map_err(fail)?;
-                    let (wrap, file) = (Socket::<R>::Unix, Some(file));
-                    Box::pin(serve::accept(
-                        runtime, listener, wrap, file, tally, server, handler,
-                    ))
-                }
-            });
-        }
         self.runtime
             .spawn(serve::supervise(self.runtime.clone(), server.clone()));
-        for task in tasks {
-            self.runtime.spawn(task);
+        // All of them, before the first is served.
+        let tallies = listeners.iter().map(|_| server.begin_listening());
+        let tallies: Vec<_> = tallies.collect();
+        for (listener, tally) in listeners.into_iter().zip(tallies) {
+            let (runtime, server) = (self.runtime.clone(), server.clone());
+            let handler = Arc::clone(&handler);
+            match listener {
+                Listening::Tcp(listener) => {
+                    let wrap = Socket::<R>::Tcp;
+                    self.runtime.spawn(serve::accept(
+                        runtime, listener, wrap, None, tally, server, handler,
+                    ));
+                }
+                Listening::Unix(listener, file) => {
+                    let (wrap, file) = (Socket::<R>::Unix, Some(file));
+                    self.runtime.spawn(serve::accept(
+                        runtime, listener, wrap, file, tally, server, handler,
+                    ));
+                }
+            }
         }
         for endpoint in server.endpoints() {
             tracing::info!(%endpoint, "listening");
         }
-        Ok(server)
+        server
     }
 }
 
-type Task = std::pin::Pin<Box<dyn Future<Output = ()> + Send>>;
+/// A listener that the runtime has taken over.
+enum Listening<R: Runtime> {
+    Tcp(R::TcpListener),
+    Unix(R::UnixListener, unix::SocketFile),
+}
 
 struct Bound {
     endpoint: Endpoint,

@@ -123,7 +123,8 @@ impl<R: Runtime> ClientBuilder<R> {
             endpoint: endpoint.clone(),
         }));
         let config = Arc::clone(configs.pick(is_local));
-        let connection = Connection::client(config, entropy::fresh(), now);
+        let entropy = entropy::fresh(&self.runtime);
+        let connection = Connection::client(config, entropy, now);
         let runtime = self.runtime.clone();
         let link = Link::new(connection, socket, runtime.clone(), Arc::clone(&mailbox));
         runtime.spawn(
@@ -387,7 +388,7 @@ impl<R: Runtime> Keeper<R> {
                     return None;
                 }
             };
-            let delay = backoff.next_delay(entropy::jitter());
+            let delay = backoff.next_delay(entropy::jitter(&self.settings.runtime));
             self.inbox.push(ClientEvent::Disconnected {
                 reason,
                 lost: std::mem::take(&mut lost),
@@ -411,7 +412,8 @@ impl<R: Runtime> Keeper<R> {
                 },
                 Ok(Ok((socket, is_local))) => {
                     let config = Arc::clone(self.configs.pick(is_local));
-                    let connection = Connection::client(config, entropy::fresh(), runtime.now());
+                    let entropy = entropy::fresh(runtime);
+                    let connection = Connection::client(config, entropy, runtime.now());
                     let mailbox = Arc::clone(&self.mailbox);
                     return Some(Link::new(connection, socket, runtime.clone(), mailbox));
                 }

@@ -1,38 +1,36 @@
-//! Randomness from the operating system: the one place that asks for it.
-#![expect(
-    clippy::disallowed_methods,
-    reason = "the driver is what brings randomness to the core"
-)]
+//! Randomness: session ids, nonces, jitter.
 
 use uuid::{Builder, Uuid};
 
+use super::rt::Runtime;
 use crate::Entropy;
 
+/// Random bytes of the operating system: the one place that asks for them.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the driver is what brings randomness to the core"
+)]
+pub(super) fn fill(buffer: &mut [u8]) {
+    getrandom::fill(buffer).expect("the operating system gives random bytes");
+}
+
 /// A fresh session id: a random UUID, version 4.
-///
-/// # Panics
-///
-/// If the operating system has no randomness to give: no session could be told from another.
-pub(super) fn session_id() -> Uuid {
-    Builder::from_random_bytes(random()).into_uuid()
+pub(super) fn session_id<R: Runtime>(runtime: &R) -> Uuid {
+    Builder::from_random_bytes(random(runtime)).into_uuid()
 }
 
 /// What makes a connection unlike every other.
-///
-/// # Panics
-///
-/// If the operating system has no randomness to give: what was recorded once could be replayed.
-pub(super) fn fresh() -> Entropy {
-    Entropy::new(random())
+pub(super) fn fresh<R: Runtime>(runtime: &R) -> Entropy {
+    Entropy::new(random(runtime))
 }
 
-fn random<const N: usize>() -> [u8; N] {
+/// A random number, for jitter.
+pub(super) fn jitter<R: Runtime>(runtime: &R) -> u64 {
+    u64::from_le_bytes(random(runtime))
+}
+
+fn random<R: Runtime, const N: usize>(runtime: &R) -> [u8; N] {
     let mut bytes = [0; N];
-    getrandom::fill(&mut bytes).expect("the operating system gives random bytes");
+    runtime.fill_random(&mut bytes);
     bytes
-}
-
-/// A random number, for jitter: where there is no randomness, the longest delay.
-pub(super) fn jitter() -> u64 {
-    getrandom::u64().unwrap_or(u64::MAX)
 }

@@ -212,6 +212,11 @@ impl<R: Runtime> Link<R> {
         progress |= self.keep_time(cx, now);
         self.pump(now);
         if self.is_over() {
+            debug_assert!(
+                self.connection.poll_transmit(&mut [&[]]) == 0
+                    && self.connection.poll_timeout().is_none(),
+                "a closed connection has nothing more to do"
+            );
             // The peer is not to wait for what the application still does.
             self.socket = None;
             self.streams.close(&mut self.connection, now);
@@ -478,7 +483,12 @@ impl<R: Runtime> Link<R> {
             return false;
         }
         self.armed = None;
-        self.connection.handle_timeout(now.max(armed));
+        let now = now.max(armed);
+        self.connection.handle_timeout(now);
+        debug_assert!(
+            self.connection.poll_timeout().is_none_or(|next| next > now),
+            "a deadline that has passed is set again"
+        );
         true
     }
 }

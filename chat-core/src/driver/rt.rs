@@ -19,6 +19,7 @@
 //! | method | contract |
 //! |---|---|
 //! | [`Runtime::now`] | never runs backwards; the clock that [`Sleep`] goes by; cheap, for it is read at every turn of every connection |
+//! | [`Runtime::fill_random`] | there already; a simulation may bring its own |
 //! | [`Runtime::spawn`] | runs the future to its end though nobody holds a handle to it; a panic in it stays in it |
 //! | [`Runtime::resolve`] | names and literals, with a port; does not block the executor; an error, not a panic, for nonsense |
 //! | [`Runtime::connect_tcp`], [`Runtime::connect_unix`] | dropping the future gives the attempt up; `TCP_NODELAY` is set |
@@ -44,7 +45,7 @@ use std::path::Path;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use super::Peer;
+use super::{Peer, entropy};
 use crate::Instant;
 
 /// An asynchronous runtime: clock, timers, tasks and sockets.
@@ -67,6 +68,19 @@ pub trait Runtime: Clone + Send + Sync + 'static {
 
     /// A timer that is not set.
     fn sleep(&self) -> Self::Sleep;
+
+    /// Fills a buffer with random bytes that nobody can foresee: for session ids, nonces and the jitter
+    /// of reconnects.
+    ///
+    /// By default the operating system gives them. Only a simulation that is to be repeated brings its
+    /// own: whoever knows these bytes can replay what was said.
+    ///
+    /// # Panics
+    ///
+    /// If the operating system has none to give: no session could be told from another.
+    fn fill_random(&self, buffer: &mut [u8]) {
+        entropy::fill(buffer);
+    }
 
     /// Runs a future to its end in the background.
     fn spawn(&self, future: impl Future<Output = ()> + Send + 'static);

@@ -142,7 +142,7 @@ fn admit<R: Runtime, H: Handler>(
     let config = server.config_for(&peer);
     let limits = server.limits();
     let mailbox = Arc::new(Mailbox::new(Arc::clone(config), limits.outbox, now));
-    let id = entropy::session_id();
+    let id = entropy::session_id(runtime);
     let session = Session::new(
         id,
         peer,
@@ -157,7 +157,8 @@ fn admit<R: Runtime, H: Handler>(
                 session,
                 handshake: Some(handshake),
             };
-            let connection = Connection::server(Arc::clone(config), id, entropy::fresh(), now);
+            let connection =
+                Connection::server(Arc::clone(config), id, entropy::fresh(runtime), now);
             let link = Link::new(connection, socket, runtime.clone(), mailbox);
             runtime.spawn(run(link, registered, Arc::clone(handler)));
             return;
