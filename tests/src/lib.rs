@@ -5,9 +5,12 @@ use std::task::Poll;
 
 pub mod conformance;
 pub mod dribble;
+pub mod faulty;
 pub mod middle;
 pub mod pairs;
 pub mod program;
+pub mod sim;
+pub mod soak;
 pub mod throttle;
 
 /// Bytes that show where they belong.

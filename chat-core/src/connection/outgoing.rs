@@ -443,7 +443,7 @@ impl Connection {
     /// The peer takes more of a transfer, has taken all of it, or gives it up.
     pub(super) fn handle_answer(&mut self, now: Instant, id: u64, answer: Answer) {
         let outgoing = &mut self.outgoing;
-        if id > outgoing.begun {
+        if outgoing.begun == 0 || id > outgoing.begun {
             return self.fail(now, ProtocolError::WrongTransfer);
         }
         // It may have been given up here meanwhile.

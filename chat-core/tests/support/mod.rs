@@ -4,8 +4,12 @@
 
 mod arbitrary;
 pub(crate) mod chunk;
+pub(crate) mod conversation;
+pub(crate) mod corners;
 pub(crate) mod json;
 mod link;
+pub(crate) mod model_frames;
+pub(crate) mod model_transfers;
 mod pair;
 pub(crate) mod sec;
 mod solo;

@@ -19,8 +19,10 @@
 //! chat_tests::conformance!(on_tokio, OnTokio);
 //! ```
 
+pub mod awaits;
 pub mod cancel;
 pub mod ends;
+pub mod faults;
 pub mod floods;
 pub mod handlers;
 pub mod hostile;
@@ -31,6 +33,7 @@ pub mod receivers;
 pub mod security;
 pub mod sockets;
 pub mod streams;
+mod talk;
 pub mod tampering;
 
 use std::sync::mpsc;
@@ -222,8 +225,26 @@ macro_rules! conformance {
                     a_client_that_only_reads_lives, an_abrupt_end_is_noticed,
                     a_reset_is_noticed, a_half_open_client_is_let_go,
                     a_server_that_refuses_is_heard, a_server_that_closes_is_noticed;
-                cancel: receiving_can_be_dropped, sending_can_be_dropped, connecting_can_be_dropped,
-                    stopping_can_be_dropped, closing_can_be_dropped;
+                cancel: adding_bytes_can_be_dropped_at_every_await,
+                    copying_can_be_dropped_at_every_await,
+                    completing_can_be_dropped_at_every_await,
+                    taking_pieces_can_be_dropped_at_every_await,
+                    collecting_can_be_dropped_at_every_await;
+                awaits: binding_can_be_dropped_at_every_await,
+                    connecting_can_be_dropped_at_every_await,
+                    sending_can_be_dropped_at_every_await,
+                    receiving_can_be_dropped_at_every_await, a_receiver_that_is_gone_takes_nothing,
+                    flushing_can_be_dropped_at_every_await, closing_can_be_dropped_at_every_await,
+                    stopping_can_be_dropped_at_every_await,
+                    forwarding_can_be_dropped_at_every_await,
+                    accepting_can_be_dropped_at_every_await;
+                faults: harmless_faults_change_nothing,
+                    an_error_at_any_operation_ends_one_connection,
+                    a_reset_at_any_operation_is_noticed_by_both_ends,
+                    the_end_of_the_stream_at_any_operation_is_noticed,
+                    a_socket_that_takes_no_more_is_let_go_in_time,
+                    accepting_goes_on_after_errors, a_listener_that_fails_can_be_stopped,
+                    what_a_close_gives_up_is_counted;
                 streams: streams_arrive_whole, large_messages_come_back_whole,
                     many_large_messages_take_turns, small_messages_overtake_large_ones,
                     a_dropped_stream_is_given_up, an_unread_stream_waits_alone,
