@@ -44,6 +44,11 @@ impl Backoff {
         self.failures = (self.failures + 1).min(31);
         // A fraction of 2⁶⁴ of the ceiling; the product of two u64s fits a u128.
         let ceiling = u128::from(u64::try_from(ceiling.as_nanos()).unwrap_or(u64::MAX));
+        let random = if planted!("there is no jitter") {
+            u64::MAX
+        } else {
+            random
+        };
         let nanos = (ceiling * (u128::from(random) + 1)) >> 64;
         Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
     }

@@ -2,9 +2,10 @@
 
 mod support;
 
-use chat_core::frame::FrameKind;
+use chat_core::frame::{ChunkOp, Frame, FrameKind};
 use chat_core::{CloseReason, Config, Event, Message, Role, State, Timeout};
 
+use support::chunk::{abort, chunk, every_extension, negotiated, noise, server, streams};
 use support::{Pair, START, Solo, encode, frame, millis, no_timers, secs};
 
 const ROLES: [Role; 2] = [Role::Client, Role::Server];
@@ -114,6 +115,67 @@ fn each_event_polled_makes_room_for_another() {
             assert!(solo.connection.poll_event().is_some());
         }
         assert_eq!(fill(&mut solo), polled);
+    }
+}
+
+#[test]
+fn reports_of_messages_that_the_peer_gave_up_take_room_too() {
+    const CAP: usize = 50_000;
+    let config = no_timers().max_inbox(CAP);
+    let mut solo = negotiated(Role::Client, config, every_extension());
+    let content_type = "x".repeat(500);
+    let mut waiting = 0;
+    while solo.connection.wants_input() {
+        solo.send(Message::new(content_type.clone(), noise(10_000, 1)));
+        solo.sent();
+        solo.feed(&abort(2 * waiting + 1, "no room"));
+        waiting += 1;
+        assert!(waiting < 1_000, "it is never full");
+    }
+    let reports = solo.events();
+    assert_eq!(reports.len() as u64, waiting);
+    assert!((reports.len() - 1) * 500 <= CAP, "{waiting} wait");
+    assert!(reports.len() * (500 + 1_000) >= CAP, "{waiting} wait");
+    assert!(solo.connection.wants_input());
+}
+
+/// Feeds frames, numbered from 0, until no more are taken; returns how many events wait.
+fn feed_until_full(solo: &mut Solo, nth: impl Fn(u64) -> Frame) -> usize {
+    for n in 0..1_000 {
+        if !solo.connection.wants_input() {
+            return solo.events().len();
+        }
+        solo.feed(&nth(n));
+    }
+    panic!("it is never full");
+}
+
+#[test]
+fn errors_and_transfers_that_wait_take_room_like_messages() {
+    const CAP: usize = 50_000;
+    let expect = |waiting: usize, of_each: usize| {
+        assert!((waiting - 1) * of_each <= CAP, "{waiting} wait");
+        assert!(waiting * (of_each + 1_000) >= CAP, "{waiting} wait");
+    };
+    let mut client = Solo::established(Role::Client, no_timers().max_inbox(CAP));
+    let error = frame(FrameKind::Error, "e".repeat(1_000));
+    expect(feed_until_full(&mut client, |_| error.clone()), 1_000);
+
+    for name in [1, 1_000] {
+        let config = streams().max_inbox(CAP).max_transfers(1_000);
+        let mut server = server(config);
+        let transfer = |n| Frame {
+            content_type: "t".repeat(1_000).into(),
+            ..chunk(
+                2 * n + 1,
+                ChunkOp::Begin {
+                    total: None,
+                    name: Some("n".repeat(name).into()),
+                },
+                "begin",
+            )
+        };
+        expect(feed_until_full(&mut server, transfer), 1_000 + name);
     }
 }
 

@@ -49,6 +49,16 @@ fn only_the_server_s_session_ack_establishes_the_session() {
 }
 
 #[test]
+fn nothing_is_agreed_on_before_that() {
+    // PROTOCOL.md §4.7: what was offered is right only if the server holds the key.
+    let mut client = waiting();
+    let nothing = Extensions::default();
+    assert_eq!(client.solo.connection.peer_extensions(), nothing);
+    client.feed(&proof());
+    assert_ne!(client.solo.connection.peer_extensions(), nothing);
+}
+
+#[test]
 fn every_other_frame_is_what_the_document_says() {
     for kind in FrameKind::ALL {
         for session in [Some(SESSION), Some(FOREIGN), None] {

@@ -114,10 +114,10 @@ impl Outbox {
             self.pieces += queued.cost();
         }
         match sort {
-            Sort::Ping | Sort::Answer | Sort::Control => self.control.push_back(queued),
-            Sort::Message | Sort::Piece | Sort::End { .. } | Sort::Other => {
-                self.data.push_back(queued);
+            Sort::Ping | Sort::Answer | Sort::Control if !planted!("a ping waits behind bulk") => {
+                self.control.push_back(queued);
             }
+            _ => self.data.push_back(queued),
         }
         self.advance();
     }

@@ -111,7 +111,9 @@ impl Connection {
             self.excused_until = silent + (now - since.max(silent));
         }
         self.asked.get_or_insert(now);
-        if let Some(interval) = self.config.heartbeat {
+        if let Some(interval) = self.config.heartbeat
+            && !planted!("a deadline stays")
+        {
             self.next_ping = now + interval;
         }
     }

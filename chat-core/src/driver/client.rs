@@ -240,7 +240,7 @@ impl Client {
     /// Says goodbye, after what is queued, and waits for the end of the connection. Returns its
     /// reason, which is another one if it ended before. What arrives from now on is dropped.
     ///
-    /// Cancel safety: the connection is closed also if the future is dropped.
+    /// Cancel safety: once it was polled, the connection is closed also if the future is dropped.
     pub async fn close(&self, reason: &str) -> CloseReason {
         self.0.inbox.abandon();
         self.0.mailbox.close(reason, false);

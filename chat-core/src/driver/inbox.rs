@@ -26,6 +26,9 @@ pub enum ClientEvent {
     /// A message came.
     Message(Message),
     /// A message begins to come in pieces, with [`Receive::Pieces`](crate::Receive::Pieces).
+    ///
+    /// Take it in a task of its own, or go on receiving meanwhile: while so many events wait that
+    /// nothing is read from the server, the rest of it does not come either.
     Incoming(Incoming),
     /// The server reports an error.
     Error(String),
@@ -44,7 +47,9 @@ pub enum ClientEvent {
         /// Why.
         reason: CloseReason,
         /// How many messages the socket had not taken whole; without a retry, those still queued
-        /// too. What it had taken may not have arrived either: only an answer of the peer tells.
+        /// too, and those of which it was heard while the client closed that they are
+        /// [undelivered](Self::Undelivered). What the socket had taken may not have arrived either: only
+        /// an answer of the peer tells.
         lost: u64,
         /// When it is tried again. `None`: never, this is the last event.
         retry_in: Option<Duration>,
@@ -66,6 +71,8 @@ struct Inner {
     done: bool,
     /// Nobody will receive any more.
     abandoned: bool,
+    /// Messages that did not arrive, of which nobody was told since.
+    untold: u64,
     task: Option<Waker>,
 }
 
@@ -96,6 +103,8 @@ impl Inbox {
     pub(super) fn push(&self, mut event: ClientEvent) {
         let mut inner = self.lock();
         if inner.abandoned || inner.done {
+            // The end tells of it.
+            inner.untold += u64::from(matches!(event, ClientEvent::Undelivered { .. }));
             return;
         }
         if let ClientEvent::Disconnected { lost, .. } = &mut event
@@ -112,8 +121,11 @@ impl Inbox {
         self.arrived.notify(1.additional());
     }
 
-    pub(super) fn finish(&self, event: ClientEvent) {
+    pub(super) fn finish(&self, mut event: ClientEvent) {
         let mut inner = self.lock();
+        if let ClientEvent::Disconnected { lost, .. } = &mut event {
+            *lost += inner.untold;
+        }
         inner.bytes += cost(&event);
         inner.queue.push_back(event);
         inner.done = true;

@@ -323,8 +323,8 @@ impl<R: Runtime> Link<R> {
     /// Ends the connection without sending what waits.
     fn abort(&mut self, now: Instant, reason: &str) {
         let waiting = self.waiting.take().is_some_and(|it| it.is_message());
-        let lost = u64::from(waiting) + u64::from(self.waiting_large.take().is_some());
-        self.mailbox.lock().add_lost(lost);
+        let dropped = u64::from(waiting) + u64::from(self.waiting_large.take().is_some());
+        self.mailbox.lock().add_dropped(dropped);
         self.closing = true;
         self.connection.abort(now, reason);
     }
@@ -404,7 +404,12 @@ impl<R: Runtime> Link<R> {
             }
             let slices = parts.map(IoSlice::new);
             match socket.poll_write(cx, &slices[..count]) {
-                Poll::Pending => return progress,
+                Poll::Pending => {
+                    if planted!("a write is torn") {
+                        self.connection.consume_transmit(now, 1);
+                    }
+                    return progress;
+                }
                 Poll::Ready(Ok(bytes)) if bytes > 0 => {
                     self.connection.consume_transmit(now, bytes);
                     progress = true;
@@ -417,6 +422,9 @@ impl<R: Runtime> Link<R> {
                     return true;
                 }
             }
+        }
+        if planted!("the tail is reset") && self.closing && self.connection.is_write_finished() {
+            self.connection.handle_transport_error(now, CANNOT_WRITE);
         }
         if self.connection.is_write_finished()
             && !self.connection.is_closed()
@@ -457,7 +465,12 @@ impl<R: Runtime> Link<R> {
                 }
                 Poll::Ready(Ok(bytes)) => {
                     let taken = self.connection.handle_input(now, &buffer[..bytes]);
-                    self.rest.extend_from_slice(&buffer[taken..bytes]);
+                    if !planted!("a read forgets") {
+                        self.rest.extend_from_slice(&buffer[taken..bytes]);
+                    }
+                    if planted!("idle buffers are kept") {
+                        self.rest.reserve(READ_BUFFER);
+                    }
                 }
                 Poll::Ready(Err(error)) => {
                     self.reading = false;

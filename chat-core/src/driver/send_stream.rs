@@ -146,8 +146,8 @@ impl SendStream {
     /// An error says why it was given up. [`TransferError::Size`]: fewer bytes were added than were
     /// declared.
     ///
-    /// Cancel safety: the message is complete also if the future is dropped; only its fate is not
-    /// known then.
+    /// Cancel safety: once it was polled, the message is complete also if the future is dropped; only its
+    /// fate is not known then. Dropped before, the message is given up.
     pub async fn finish(self) -> Result<(), TransferError> {
         self.complete();
         self.outlet

@@ -45,6 +45,9 @@ pub(super) async fn supervise<R: Runtime, D>(runtime: R, server: Server<D>) {
     let aborted = pin!(server.aborted());
     let patience = unless(aborted, grace);
     unless(pin!(server.emptied()), patience).await;
+    if planted!("the grace never ends") {
+        server.emptied().await;
+    }
     server.kill_all();
     server.listeners_gone().await;
     // Whoever was accepted in the last moment.
@@ -92,7 +95,12 @@ pub(super) async fn accept<R, L, H>(
                 if pause == FIRST_PAUSE {
                     tracing::error!(%error, "cannot accept connections; trying again until it works");
                 }
-                if unless(stop.as_mut(), wait(&runtime, pause)).await.is_none() {
+                let now = if planted!("accepting spins") {
+                    Duration::ZERO
+                } else {
+                    pause
+                };
+                if unless(stop.as_mut(), wait(&runtime, now)).await.is_none() {
                     break;
                 }
                 pause = (pause * 2).min(LONGEST_PAUSE);
@@ -331,6 +339,9 @@ impl<D> Drop for Handled<'_, D> {
 /// How full the mailbox of a session may be when its next message is handled: answered with one as
 /// large, it does not overflow.
 fn mark<D>(session: &Session<D>) -> usize {
+    if planted!("a handler meets a full outbox") {
+        return usize::MAX;
+    }
     let limit = session.mailbox().limit();
     let largest = session.server().config().largest_message();
     limit.saturating_sub(largest).min(limit / 2)

@@ -159,7 +159,11 @@ impl<D> Server<D> {
         let established = sessions.values().filter(|session| session.is_established());
         let mut queued = 0;
         for session in established {
-            queued += usize::from(session.send_or_close(message.clone()));
+            let taken = session.send_or_close(message.clone());
+            queued += usize::from(taken);
+            if planted!("a slow one stalls all") && !taken {
+                break;
+            }
         }
         Ok(queued)
     }
@@ -203,6 +207,8 @@ impl<D> Server<D> {
     }
 
     /// Waits until the server has stopped, whoever asked for it.
+    ///
+    /// Cancel safety: waiting changes nothing.
     pub async fn stopped(&self) {
         self.wait(|server| server.0.stopped.load(Ordering::SeqCst))
             .await;

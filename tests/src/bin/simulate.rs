@@ -23,6 +23,9 @@ struct Args {
     /// How many processes share the work
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=256))]
     jobs: u64,
+    /// Only say which seed goes wrong, without the least of it that does
+    #[arg(long)]
+    no_shrink: bool,
     /// Run this seed alone, twice, and show what happens
     #[arg(long)]
     seed: Option<u64>,
@@ -63,7 +66,7 @@ fn main() -> ExitCode {
         let left = MEMORY.current_usage().saturating_sub(before);
         let leak = (left > 0 && failure.is_none()).then(|| format!("{left} bytes are left"));
         if let Some(what) = failure.or(leak) {
-            report(seed, &what);
+            report(seed, &what, !args.no_shrink);
             return ExitCode::FAILURE;
         }
     }
@@ -90,8 +93,11 @@ fn warm_up() {
 }
 
 /// Says which world went wrong, and the least of it that does.
-fn report(seed: u64, what: &str) {
+fn report(seed: u64, what: &str, shrinks: bool) {
     eprintln!("seed {seed}: {what}");
+    if !shrinks {
+        return;
+    }
     let plan = Plan::of(seed);
     let left = shrink(&plan, watch());
     let numbers: Vec<String> = left.iter().map(usize::to_string).collect();
@@ -139,6 +145,7 @@ fn share(args: &Args) -> ExitCode {
         let seeds = each.min(last - from);
         let child = Command::new(&program)
             .args(["--from", &from.to_string(), "--seeds", &seeds.to_string()])
+            .args(args.no_shrink.then_some("--no-shrink"))
             .stdin(Stdio::null())
             .spawn();
         children.push(child.expect("the program that runs can be run"));

@@ -268,7 +268,7 @@ pub async fn streaming_can_be_dropped<A: Adapter>(world: World<A>) {
     let mut coming = None;
     let (mut received, mut dropped) = (Vec::new(), 0);
     let mut parts = content.chunks(10_000).peekable();
-    while received.len() < LEN {
+    while received.len() < LEN || dropped == 0 {
         if let Some(part) = parts.peek()
             && let Some(done) = once(stream.write(part.to_vec())).await
         {
@@ -288,7 +288,6 @@ pub async fn streaming_can_be_dropped<A: Adapter>(world: World<A>) {
         }
         let_others_run().await;
     }
-    assert!(dropped > 0, "no future was dropped");
     assert!(received == content);
     // Its fate is not asked for; it is complete all the same.
     let _ = once(stream.finish()).await;

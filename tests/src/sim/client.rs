@@ -31,6 +31,7 @@ pub(super) fn start(node: &Node, plan: ClientPlan, steps: Vec<Step>, stage: &Arc
     node.start(actor.play(steps, stage.enter()));
 }
 
+#[derive(Clone)]
 struct Actor {
     node: Node,
     ledger: Ledger,
@@ -61,12 +62,7 @@ impl Actor {
             }
         };
         {
-            let reader = read(
-                self.node.clone(),
-                client.clone(),
-                self.ledger.clone(),
-                self.plan.clone(),
-            );
+            let reader = self.read(client.clone());
             let reads = self.plan.reads.is_some();
             let story = async {
                 for step in steps {
@@ -169,9 +165,69 @@ impl Actor {
         self.ledger.client(number, |it| it.goodbye = Some(reason));
         // What came before may still be there to be taken; the end is the last of it.
         while let Some(event) = client.recv().await {
-            note(&self.ledger, &self.plan, event).await;
+            self.note(event);
         }
         self.ledger.client(number, |it| it.finished = true);
+    }
+
+    /// Takes every event of a client, at its pace.
+    fn read(&self, client: Client) -> impl Future<Output = ()> + use<> {
+        let actor = self.clone();
+        async move {
+            while let Some(event) = client.recv().await {
+                actor.note(event);
+                if let Some(pace) = actor.plan.reads
+                    && !pace.is_zero()
+                {
+                    actor.node.pause(pace).await;
+                }
+            }
+            let number = actor.plan.number;
+            actor.ledger.client(number, |it| it.finished = true);
+        }
+    }
+
+    /// Notes an event.
+    fn note(&self, event: ClientEvent) {
+        let (number, ledger) = (self.plan.number, &self.ledger);
+        match event {
+            ClientEvent::Connected { .. } | ClientEvent::Error(_) => {}
+            ClientEvent::Message(message) => ledger.received(number, &message),
+            ClientEvent::Incoming(incoming) => {
+                let ledger = ledger.clone();
+                self.node.start(async move {
+                    if let Ok(message) = incoming.collect(MOST).await {
+                        ledger.received(number, &message);
+                    }
+                });
+            }
+            ClientEvent::Undelivered { .. } => ledger.client(number, |it| it.undelivered += 1),
+            ClientEvent::Disconnected {
+                reason,
+                lost,
+                retry_in,
+            } => {
+                let (again, closing) = ledger.client(number, |it| {
+                    it.lost += lost;
+                    it.ends.push(reason.clone());
+                    (
+                        std::mem::replace(&mut it.finished, retry_in.is_none()),
+                        it.closing,
+                    )
+                });
+                if again {
+                    ledger.broken(format!(
+                        "client {number} has ended twice, now with {reason}"
+                    ));
+                }
+                if !closing && matches!(reason, CloseReason::Local { .. }) {
+                    ledger.broken(format!(
+                        "client {number} has not closed, but says that it has"
+                    ));
+                }
+            }
+            other => ledger.broken(format!("client {number}: {other:?}")),
+        }
     }
 }
 
@@ -197,57 +253,4 @@ async fn stream(
         stream.write(piece.to_vec()).await?;
     }
     stream.finish().await
-}
-
-/// Takes every event of a client, at its pace.
-async fn read(node: Node, client: Client, ledger: Ledger, plan: ClientPlan) {
-    while let Some(event) = client.recv().await {
-        note(&ledger, &plan, event).await;
-        if let Some(pace) = plan.reads
-            && !pace.is_zero()
-        {
-            node.pause(pace).await;
-        }
-    }
-    ledger.client(plan.number, |it| it.finished = true);
-}
-
-/// Notes an event.
-async fn note(ledger: &Ledger, plan: &ClientPlan, event: ClientEvent) {
-    let number = plan.number;
-    match event {
-        ClientEvent::Connected { .. } | ClientEvent::Error(_) => {}
-        ClientEvent::Message(message) => ledger.received(number, &message),
-        ClientEvent::Incoming(incoming) => {
-            if let Ok(message) = incoming.collect(MOST).await {
-                ledger.received(number, &message);
-            }
-        }
-        ClientEvent::Undelivered { .. } => ledger.client(number, |it| it.undelivered += 1),
-        ClientEvent::Disconnected {
-            reason,
-            lost,
-            retry_in,
-        } => {
-            let (again, closing) = ledger.client(number, |it| {
-                it.lost += lost;
-                it.ends.push(reason.clone());
-                (
-                    std::mem::replace(&mut it.finished, retry_in.is_none()),
-                    it.closing,
-                )
-            });
-            if again {
-                ledger.broken(format!(
-                    "client {number} has ended twice, now with {reason}"
-                ));
-            }
-            if !closing && matches!(reason, CloseReason::Local { .. }) {
-                ledger.broken(format!(
-                    "client {number} has not closed, but says that it has"
-                ));
-            }
-        }
-        other => ledger.broken(format!("client {number}: {other:?}")),
-    }
 }

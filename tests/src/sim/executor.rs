@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -43,6 +44,8 @@ pub enum Failure {
     Spins,
     /// It takes longer than two days, by its own clock.
     Endless,
+    /// A task has panicked; standard error says where.
+    Panicked,
     /// Something that must always be so is not.
     Broken(String),
 }
@@ -53,6 +56,7 @@ impl fmt::Display for Failure {
             Self::Stuck => f.write_str("stuck: a task waits for what will never happen"),
             Self::Spins => f.write_str("spins: tasks are polled for ever at the same time"),
             Self::Endless => f.write_str("endless: it takes longer than two days"),
+            Self::Panicked => f.write_str("panicked"),
             Self::Broken(what) => f.write_str(what),
         }
     }
@@ -218,7 +222,11 @@ impl Simulation {
         while let Some((id, mut task)) = self.pick() {
             polls += 1;
             let waker = Waker::from(Arc::clone(&task.flag));
-            let done = task.future.as_mut().poll(&mut Context::from_waker(&waker));
+            let mut cx = Context::from_waker(&waker);
+            let polled = catch_unwind(AssertUnwindSafe(|| task.future.as_mut().poll(&mut cx)));
+            let Ok(done) = polled else {
+                return Err(Failure::Panicked);
+            };
             let mut state = self.state();
             // A task that crashed itself is gone, and its future with it.
             if done.is_pending() && !state.network.crashed(task.node) {
