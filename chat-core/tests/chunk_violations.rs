@@ -101,6 +101,29 @@ fn pieces_of_what_is_not_open_end_the_connection() {
 }
 
 #[test]
+fn answers_about_a_transfer_of_one_s_own_end_the_connection() {
+    // An id says whose transfer it is, and only the other end answers. That there is a greater one
+    // of the other end's is no excuse.
+    for (role, id) in [(Role::Client, 2), (Role::Server, 1)] {
+        for answer in [window(id, 1_024), done(id)] {
+            for begins in [true, false] {
+                let mut solo = negotiated(role, streams(), with_streams());
+                for _ in 0..3 {
+                    let opened = solo.connection.open(solo.now, Transfer::new(IMAGE));
+                    opened.expect("it opens");
+                }
+                solo.sent();
+                if begins {
+                    solo.feed(&begin(id, None));
+                }
+                solo.feed(&answer);
+                ends(solo, ProtocolError::WrongTransfer);
+            }
+        }
+    }
+}
+
+#[test]
 fn more_than_the_window_ends_the_connection() {
     let window = ProtocolError::Window;
     // Of streams that nobody reads, so that nothing is given back.

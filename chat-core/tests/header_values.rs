@@ -6,7 +6,7 @@ use chat_core::Uuid;
 use chat_core::frame::{Frame, FrameError, FrameKind, HeaderFault};
 
 use support::json::{accepts, read, refuses, with};
-use support::{SESSION, encode, frame, whole};
+use support::{SESSION, encode, frame, header_json, whole};
 
 #[test]
 fn refuses_values_of_the_wrong_type() {
@@ -128,5 +128,36 @@ fn writes_every_character_so_that_it_is_read_again() {
             ..frame(FrameKind::Message, "payload")
         };
         assert_eq!(whole(&encode(&frame)).frames, [frame]);
+    }
+}
+
+#[test]
+fn every_character_is_written_as_the_document_says() {
+    let escaped = |character: char| match character {
+        '"' => "\\\"".to_owned(),
+        '\\' => "\\\\".to_owned(),
+        '\u{8}' => "\\b".to_owned(),
+        '\u{c}' => "\\f".to_owned(),
+        '\n' => "\\n".to_owned(),
+        '\r' => "\\r".to_owned(),
+        '\t' => "\\t".to_owned(),
+        ' '..='~' => character.to_string(),
+        '\u{1f30d}' => "\\ud83c\\udf0d".to_owned(),
+        _ => format!("\\u{:04x}", u32::from(character)),
+    };
+    let others = ['\u{e9}', '\u{20ac}', '\u{ffff}', '\u{1f30d}'];
+    for character in ('\0'..='\u{ff}').chain(others) {
+        let mut message = frame(FrameKind::Message, "hello");
+        message.content_type = format!("a{character}b").into();
+        let bytes = encode(&message);
+        let start = format!(
+            "{{\"type\": \"message\", \"content_type\": \"a{}b\", ",
+            escaped(character)
+        );
+        assert!(
+            header_json(&bytes).starts_with(start.as_bytes()),
+            "{character:?}"
+        );
+        assert_eq!(whole(&bytes).frames, [message]);
     }
 }

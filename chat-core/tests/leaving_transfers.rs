@@ -4,9 +4,13 @@
 mod support;
 
 use chat_core::frame::{ChunkOp, FrameKind};
-use chat_core::{CloseReason, Config, Event, Message, Read, Role, State, TransferError};
+use chat_core::{
+    CloseReason, Config, Event, Message, OpenError, Read, Role, State, Transfer, TransferError,
+};
 
-use support::chunk::{abort, begin, both, data, done, end, image, noise, said, server, window};
+use support::chunk::{
+    IMAGE, abort, begin, both, data, done, end, image, noise, said, server, window,
+};
 use support::{START, Solo, frame, kinds, secs};
 
 /// A server that is told to close while it sends a message that is larger than the window, and
@@ -72,6 +76,8 @@ fn messages_and_errors_are_discarded_and_a_ping_is_answered() {
         assert_eq!(solo.sent(), [frame(FrameKind::Heartbeat, "pong")]);
         let refused = solo.connection.send(START, Message::text("late"));
         assert!(refused.is_err(), "nothing new is sent");
+        let opened = solo.connection.open(START, Transfer::new(IMAGE));
+        assert_eq!(opened, Err(OpenError::Closed));
     }
 }
 

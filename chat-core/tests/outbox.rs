@@ -5,6 +5,7 @@ mod support;
 use chat_core::frame::FrameKind;
 use chat_core::{Config, ContentType, Event, Message, Role, SendError, State};
 
+use support::chunk::{begin, data, every_extension, negotiated, said};
 use support::{Pair, START, Solo, frame, kinds, no_timers, whole};
 
 const ROLES: [Role; 2] = [Role::Client, Role::Server];
@@ -273,6 +274,26 @@ fn a_flood_of_pings_is_answered_within_bounds() {
         flood(&mut solo, 1);
         assert_eq!(solo.sent().len(), 1, "it reads again");
     }
+}
+
+#[test]
+fn answers_about_transfers_wait_within_bounds_and_none_is_lost() {
+    let config = no_timers().max_transfers(100);
+    let mut solo = negotiated(Role::Client, config, every_extension());
+    solo.send(Message::text("begun"));
+    let mut bytes = solo.take(1);
+    let mut used = vec![solo.connection.outbox_bytes()];
+    for n in 1..=40 {
+        // Not at its beginning: it is given up.
+        solo.feed_all(&[begin(2 * n, None), data(2 * n, 1, "x")]);
+        used.push(solo.connection.outbox_bytes());
+    }
+    assert!(used[..=16].is_sorted_by(|a, b| a < b), "{used:?}");
+    assert!(used[16..].iter().all(|it| *it == used[16]), "{used:?}");
+    bytes.extend(solo.sent_bytes().concat());
+    let answers = &whole(&bytes).frames[1..];
+    let ids: Vec<u64> = answers.iter().map(|answer| said(answer).0).collect();
+    assert!(ids.into_iter().eq((1..=40).map(|n| 2 * n)));
 }
 
 #[test]

@@ -273,6 +273,38 @@ fn who_does_not_read_waits_for_nobody() {
 }
 
 #[test]
+fn a_stream_that_nobody_writes_to_waits_for_nobody() {
+    // The window is used up to its last byte, and there is nothing more to send: the next step is
+    // the application's.
+    let (mut solo, id) = sending(262_144, no_timers());
+    assert_eq!(solo.connection.outbox_bytes(), 0);
+    solo.wait(LONG);
+    assert_eq!(solo.events(), []);
+    // With something to send it is the peer's.
+    let written = solo.connection.write(solo.now, id, noise(1, 1));
+    written.expect("there is room");
+    is_given_up_after(&mut solo, id, secs(60 + 16));
+}
+
+#[test]
+fn a_stream_that_waits_for_the_transport_does_not_wait_for_the_peer() {
+    // As much is queued as ever is, and the smallest piece more would be taken.
+    let mut peer = with_streams();
+    let limits = peer.chunk.as_mut().expect("they are there");
+    limits.window = 131_072 + 1_024;
+    let mut solo = negotiated(Role::Client, no_timers(), peer);
+    let opened = solo.connection.open(START, Transfer::new(IMAGE));
+    let id = opened.expect("it opens");
+    solo.sent();
+    let written = solo.connection.write(START, id, noise(140_000, 1));
+    written.expect("there is room");
+    solo.wait(LONG);
+    assert_eq!(solo.events(), []);
+    let lens: Vec<usize> = solo.sent().iter().map(|it| it.content.len()).collect();
+    assert_eq!(lens, [65_536, 65_536, 1_024]);
+}
+
+#[test]
 fn without_a_timeout_transfers_wait_for_ever() {
     let (mut solo, id) = sending(300_000, no_timers().transfer_timeout(None));
     solo.feed(&begin(2, None));

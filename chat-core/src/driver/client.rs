@@ -238,7 +238,9 @@ impl Client {
     }
 
     /// Says goodbye, after what is queued, and waits for the end of the connection. Returns its
-    /// reason, which is another one if it ended before. What arrives from now on is dropped.
+    /// reason, which is another one if it ended before. What arrives from now on is dropped. A server
+    /// that refuses a message in chunks only when all of it has left is not waited for: a
+    /// [stream](Self::send_stream) tells.
     ///
     /// Cancel safety: once it was polled, the connection is closed also if the future is dropped.
     pub async fn close(&self, reason: &str) -> CloseReason {

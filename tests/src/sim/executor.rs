@@ -306,6 +306,11 @@ impl Simulation {
 }
 
 impl State {
+    /// Says that something is not as it must be.
+    pub(super) fn broken(&mut self, what: &str) {
+        self.broken.get_or_insert(what.into());
+    }
+
     pub(super) fn note(&mut self, what: fmt::Arguments<'_>) {
         self.trace.line(self.now, what);
     }

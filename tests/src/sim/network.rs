@@ -14,6 +14,9 @@ use chat_core::Instant;
 
 use super::executor::{Simulation, State};
 
+/// How often accepting may fail at the same time.
+const PATIENCE: u32 = 100;
+
 /// The least that a window opens by, in bytes.
 const SEGMENT: usize = 1024;
 
@@ -103,6 +106,8 @@ struct Accepting {
     waiting: VecDeque<(u64, SocketAddr)>,
     waker: Option<Waker>,
     fails_until: Option<Instant>,
+    /// When it failed last, and how often at that time.
+    failures: (Option<Instant>, u32),
     closed: bool,
 }
 
@@ -285,6 +290,16 @@ impl Simulation {
             return Poll::Ready(Err(io::ErrorKind::NotConnected.into()));
         };
         if listener.fails_until.is_some_and(|until| now < until) {
+            let (since, count) = &mut listener.failures;
+            if since.replace(now) != Some(now) {
+                *count = 0;
+            }
+            *count += 1;
+            if *count > PATIENCE {
+                // It would go on for ever, within one poll.
+                state.broken("accepting is tried again and again, without a pause");
+                return Poll::Pending;
+            }
             return Poll::Ready(Err(io::Error::other("too many open files")));
         }
         let Some((line, from)) = listener.waiting.pop_front() else {

@@ -185,7 +185,7 @@ impl Settings {
             threshold: 1 << rng.u32(10..17),
             chunk: 1 << rng.u32(10..17),
             window: 1 << rng.u32(16..19),
-            transfers: rng.u32(1..5),
+            transfers: rng.choice([1, 3, 16]).unwrap_or(1),
             buffers: (8 * KIB) << rng.u32(..6),
             heartbeat: millis(rng, 1_000..6_000),
             rate: (rng.u32(..8) == 0).then(|| rng.u64(20..2_000)),
