@@ -40,25 +40,21 @@ async fn play(kind: Hostile, node: Node, part: Part, plan: Plan, judged: bool) {
         Hostile::Leaves => return,
         Hostile::Silent => {}
         Hostile::Dribbles => {
-            // The first bytes of a frame, one each second.
-            let dribble = async {
-                for byte in *b"CHATxxxxxxxxxxxxxxxxxxxxxxxx" {
+            let began = node.time();
+            // The frame that is waited for, a byte each second.
+            if let Ok(answer) = answer(&mut wire, &node, &plan).await {
+                for byte in answer.into_iter().take(40) {
                     if send(&mut wire, &[byte]).await.is_err() {
                         break;
                     }
                     node.pause(Duration::from_secs(1)).await;
                 }
-            };
-            let began = node.time();
-            dribble.await;
+            }
             limit = BEFORE.saturating_sub(node.time() - began);
         }
         Hostile::Garbage(bytes) => _ = send(&mut wire, &garbage(&node, bytes)).await,
         Hostile::Turns(bytes) => {
-            let config = Arc::new(plan.server.settings.config());
-            let mut entropy = [0; 32];
-            node.random(&mut entropy);
-            let mut connection = Connection::client(config, Entropy::new(entropy), node.time());
+            let mut connection = connection(&node, &plan);
             let talk = shake_hands(&mut connection, &mut wire, &node);
             if !matches!(node.within(BEFORE, talk).await, Some(Ok(()))) {
                 return;
@@ -80,6 +76,31 @@ async fn play(kind: Hostile, node: Node, part: Part, plan: Plan, judged: bool) {
         part.stage()
             .ledger()
             .broken(format!("{kind:?} is still connected after {waited:?}"));
+    }
+}
+
+fn connection(node: &Node, plan: &Plan) -> Connection {
+    let config = Arc::new(plan.server.settings.config());
+    let mut entropy = [0; 32];
+    node.random(&mut entropy);
+    Connection::client(config, Entropy::new(entropy), node.time())
+}
+
+/// What a client says when the server has named a session.
+async fn answer(wire: &mut Wire, node: &Node, plan: &Plan) -> io::Result<Vec<u8>> {
+    let mut connection = connection(node, plan);
+    let mut buffer = [0; 4096];
+    loop {
+        let mut parts = [&[][..]; 8];
+        let count = connection.poll_transmit(&mut parts);
+        if count > 0 {
+            return Ok(parts[..count].concat());
+        }
+        let bytes = poll_fn(|cx| wire.poll_read(cx, &mut buffer)).await?;
+        if bytes == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        connection.handle_input(node.time(), &buffer[..bytes]);
     }
 }
 

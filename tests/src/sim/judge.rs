@@ -244,7 +244,11 @@ fn has_excuse(plan: &Plan, client: &ClientPlan) -> bool {
     // client what it cannot answer: on a slow line that looks like a stall.
     // And where a relay's outbox is smaller than a message may be, a stream that comes back to who sends it
     // can take the last transfer that they take: nothing more is read of it until a deadline passes.
-    let relayed = plan.server.mode == Mode::Relay && client.settings.transfers <= FORWARDS;
+    let transfers = client
+        .settings
+        .transfers
+        .min(plan.server.settings.transfers);
+    let relayed = plan.server.mode == Mode::Relay && transfers <= FORWARDS;
     !plan.is_kind_to(client.number)
         || (relayed && client.settings.chunks && plan.server.settings.chunks)
         || may_be_cut(plan, client)
