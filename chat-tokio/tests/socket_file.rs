@@ -2,18 +2,20 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 
-use chat_tokio::{Echo, Endpoint, ServerBuilder};
+use chat_tokio::{Echo, Endpoint, Server, ServerBuilder};
+
+async fn serve(path: &Path) -> Server {
+    let builder = ServerBuilder::new(Echo).listen(Endpoint::unix(path));
+    builder.bind().await.unwrap()
+}
 
 #[tokio::test]
 async fn what_took_the_socket_s_place_is_not_removed() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("chat.sock");
-    let server = ServerBuilder::new(Echo)
-        .listen(Endpoint::unix(&path))
-        .bind()
-        .await
-        .unwrap();
+    let server = serve(&path).await;
     let mode = fs::metadata(&path).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o600);
     fs::remove_file(&path).unwrap();
@@ -26,11 +28,7 @@ async fn what_took_the_socket_s_place_is_not_removed() {
 async fn a_socket_that_is_still_there_is_removed() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("chat.sock");
-    let server = ServerBuilder::new(Echo)
-        .listen(Endpoint::unix(&path))
-        .bind()
-        .await
-        .unwrap();
+    let server = serve(&path).await;
     server.stop().await;
     assert!(!path.exists());
 }

@@ -4,7 +4,6 @@
 //! that reads, writes or ends a direction. One of these calls, by its number, goes wrong. Later
 //! connections are as they should be.
 
-use std::future::poll_fn;
 use std::io::{self, ErrorKind, IoSlice};
 use std::net::SocketAddr;
 use std::path::Path;
@@ -15,6 +14,8 @@ use std::task::{Context, Poll};
 use chat_core::Instant;
 use chat_core::driver::Peer;
 use chat_core::driver::rt::{Listener, Runtime, Stream};
+
+use crate::conformance::cancel::let_others_run;
 
 /// What goes wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -201,7 +202,7 @@ impl<R: Runtime> Runtime for Faulty<R> {
 
     /// Not at once, also where the other runtime is so fast.
     async fn resolve(&self, host: &str) -> io::Result<Vec<SocketAddr>> {
-        later().await;
+        let_others_run().await;
         self.inner.resolve(host).await
     }
 
@@ -229,19 +230,6 @@ impl<R: Runtime> Runtime for Faulty<R> {
         let plan = Arc::clone(&self.plan);
         Ok(FaultyListener { inner, plan })
     }
-}
-
-/// Lets others run before.
-async fn later() {
-    let mut yielded = false;
-    poll_fn(|cx| {
-        if std::mem::replace(&mut yielded, true) {
-            return Poll::Ready(());
-        }
-        cx.waker().wake_by_ref();
-        Poll::Pending
-    })
-    .await;
 }
 
 /// A listener whose connections are counted, and that may fail itself.

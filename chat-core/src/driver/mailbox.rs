@@ -440,11 +440,9 @@ impl Inner {
 
     /// The reason to close for, once everything queued has been taken.
     pub(super) fn reason_to_close(&self) -> Option<Arc<str>> {
-        let close = self
-            .close
-            .as_ref()
-            .filter(|_| planted!("closing loses the tail") || self.queue.is_empty())
-            .filter(|_| planted!("closing loses the tail") || self.large.is_empty())?;
+        let is_drained = self.queue.is_empty() && self.large.is_empty();
+        let may_close = is_drained || planted!("closing loses the tail");
+        let close = self.close.as_ref().filter(|_| may_close)?;
         Some(Arc::clone(&close.reason))
     }
 

@@ -28,7 +28,7 @@ pub(super) async fn once<T>(future: impl Future<Output = T>) -> Option<T> {
 }
 
 /// Lets the other tasks of the runtime run.
-pub(super) async fn let_others_run() {
+pub(crate) async fn let_others_run() {
     let mut yielded = false;
     poll_fn(|cx| {
         if std::mem::replace(&mut yielded, true) {

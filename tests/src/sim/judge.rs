@@ -191,11 +191,6 @@ fn waits(plan: &Plan, client: &ClientPlan, book: &ClientBook) -> bool {
 }
 
 /// Whether everything has arrived that was queued for who reads.
-pub(super) fn has_arrived(plan: &Plan, books: &Books) -> bool {
-    arrived(plan, books).is_ok()
-}
-
-/// The same, with what has not.
 pub(super) fn arrived(plan: &Plan, books: &Books) -> Verdict {
     for client in plan.clients() {
         let Some(book) = books.clients.get(&client.number) else {

@@ -182,7 +182,7 @@ async fn rest(
 ) {
     for _ in 0..60 {
         director.pause(Duration::from_mins(1)).await;
-        if judge::has_arrived(plan, &stage.ledger().open()) {
+        if judge::arrived(plan, &stage.ledger().open()).is_ok() {
             break;
         }
     }
