@@ -3,9 +3,9 @@
 mod support;
 
 use chat_core::frame::{ChunkOp, Frame, FrameKind};
-use chat_core::{CloseReason, Config, Event, Message, Role, State, Timeout};
+use chat_core::{CloseReason, Config, Event, Message, Role, SendError, State, Timeout};
 
-use support::chunk::{abort, chunk, every_extension, negotiated, noise, server, streams};
+use support::chunk::{abort, chunk, every_extension, negotiated, noise, server, streams, window};
 use support::{Pair, START, Solo, encode, frame, millis, no_timers, secs};
 
 const ROLES: [Role; 2] = [Role::Client, Role::Server];
@@ -137,6 +137,46 @@ fn reports_of_messages_that_the_peer_gave_up_take_room_too() {
     assert!((reports.len() - 1) * 500 <= CAP, "{waiting} wait");
     assert!(reports.len() * (500 + 1_000) >= CAP, "{waiting} wait");
     assert!(solo.connection.wants_input());
+}
+
+/// Whoever answers each message, and reads no more of them while the answers do not leave, would else
+/// wait for ever: the windows that let them leave come after the messages (PROTOCOL.md §5.5).
+#[test]
+fn while_nothing_is_read_a_large_message_waits_for_no_window() {
+    const LEN: usize = 1_000_000;
+    let config = no_timers().max_inbox(1_000);
+    let full = frame(FrameKind::Message, noise(2_000, 0));
+    let sizes = |frames: &[Frame], kind: FrameKind| -> Vec<usize> {
+        let of_kind = frames.iter().filter(|frame| frame.kind == kind);
+        of_kind.map(|frame| frame.content.len()).collect()
+    };
+    for reads in [true, false] {
+        let mut solo = negotiated(Role::Server, config.clone(), every_extension());
+        if !reads {
+            solo.feed(&full);
+            assert!(!solo.connection.wants_input());
+        }
+        // The first begins, and uses up its window.
+        solo.send(Message::new("a/b", noise(LEN, 1)));
+        let pieces = sizes(&solo.sent(), FrameKind::Chunk);
+        assert!(pieces.iter().sum::<usize>() >= 262_144, "{pieces:?}");
+        let second = Message::new("a/b", noise(LEN, 2));
+        let sent = solo.connection.send(START, second.clone());
+        if reads {
+            assert_eq!(sent, Err(SendError::Full(second)));
+            continue;
+        }
+        assert_eq!(sent, Ok(()));
+        assert_eq!(sizes(&solo.sent(), FrameKind::Message), [LEN]);
+        // No frame holds as much as this.
+        let third = Message::new("a/b", noise(10_485_761, 3));
+        let sent = solo.connection.send(START, third.clone());
+        assert_eq!(sent, Err(SendError::Full(third.clone())));
+        assert_eq!(solo.events().len(), 1);
+        solo.feed(&window(2, 262_144));
+        let pieces = sizes(&solo.sent(), FrameKind::Chunk);
+        assert_eq!(pieces.iter().sum::<usize>(), 262_144);
+    }
 }
 
 /// Feeds frames, numbered from 0, until no more are taken; returns how many events wait.

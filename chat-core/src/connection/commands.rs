@@ -15,6 +15,8 @@ impl Connection {
     /// [`Config::chunk_threshold`](crate::Config::chunk_threshold) goes out in pieces, and smaller
     /// ones overtake it. It has room of its own: the outbox may be full for one and not for the
     /// other. If the peer gives it up, an [`Event::Undelivered`](crate::Event::Undelivered) says so.
+    /// While this end [takes no input](Self::wants_input), and so does not hear how much the peer takes,
+    /// a message that finds no room there goes out in one piece, if it may.
     pub fn send(&mut self, now: Instant, message: Message) -> Result<(), SendError> {
         let now = self.latest(now);
         match self.phase {
@@ -26,9 +28,14 @@ impl Connection {
         if message.content().len() as u64 > self.max_message() {
             return Err(SendError::TooLarge(message));
         }
-        if self.is_chunked(&message) {
-            return self.send_in_chunks(now, message);
-        }
+        let message = if self.is_chunked(&message) {
+            match self.send_in_chunks(now, message) {
+                Err(SendError::Full(message)) if self.may_skip_chunks(&message) => message,
+                done => return done,
+            }
+        } else {
+            message
+        };
         // What cannot fit now is not hashed first.
         let max = self.config.max_outbox;
         if !self.outbox.has_room(message.content().len(), max) {
@@ -54,6 +61,12 @@ impl Connection {
             // Not after the check above.
             Err(_) => Err(SendError::TooLarge(message)),
         }
+    }
+
+    /// Whether a message that waits to go out in pieces may go in one: while the answers that the pieces
+    /// wait for are not read, and perhaps not until the messages have left.
+    fn may_skip_chunks(&self, message: &Message) -> bool {
+        !self.wants_input() && message.content().len() <= self.largest_frame()
     }
 
     /// Tells the peer that something went wrong; the connection lives on. A version 1 client ends

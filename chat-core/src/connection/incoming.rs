@@ -295,7 +295,6 @@ impl Connection {
         }
         self.incoming.last = id;
         let body = match self.config.receive {
-            _ if self.leaving.is_some() => Body::None,
             Receive::Whole => Body::Whole(BytesMut::new()),
             Receive::Pieces => Body::Pieces(VecDeque::new()),
         };

@@ -287,8 +287,8 @@ impl Connection {
         self.config.largest_for(&self.peer)
     }
 
-    /// Whether a message goes out in pieces: then it lets others go first, and others do not wait
-    /// for it.
+    /// Whether a message goes out in pieces, as long as this end takes input: then it lets others go
+    /// first, and others do not wait for it.
     pub fn is_chunked(&self, message: &Message) -> bool {
         message.content().len() > self.largest_in_one()
     }
@@ -298,9 +298,14 @@ impl Connection {
         if self.peer.chunk.is_none() {
             return usize::MAX;
         }
-        let frame = self.peer.max_content.unwrap_or(u32::MAX);
-        let frame = frame.min(self.config.limits.content);
-        self.config.chunk_threshold.min(frame) as usize
+        self.largest_frame()
+            .min(self.config.chunk_threshold as usize)
+    }
+
+    /// The largest message that fits into a frame.
+    pub(crate) fn largest_frame(&self) -> usize {
+        let peer = self.peer.max_content.unwrap_or(u32::MAX);
+        peer.min(self.config.limits.content) as usize
     }
 
     /// How long closing may take with so many bytes more than are queued here.
@@ -382,10 +387,7 @@ impl Connection {
         self.progress = now;
         self.stats.bytes_sent += bytes as u64;
         let mut left = bytes;
-        while left > 0 {
-            let Some(sort) = self.outbox.consume(&mut left) else {
-                break;
-            };
+        while let Some(sort) = self.outbox.consume(&mut left) {
             self.stats.frames_sent += 1;
             match sort {
                 Sort::Message => self.stats.messages_sent += 1,

@@ -170,9 +170,6 @@ pub enum Hostile {
 
 const KIB: usize = 1024;
 
-/// The largest message that anybody takes, in bytes: an outbox holds a few.
-const LARGEST: u64 = 512 * 1024;
-
 fn millis(rng: &mut Rng, range: Range<u64>) -> Duration {
     Duration::from_millis(rng.u64(range))
 }
@@ -208,8 +205,6 @@ impl Settings {
             .chunk_size(self.chunk)
             .window(self.window)
             .max_transfers(self.transfers)
-            .max_message(LARGEST)
-            .max_content(512 * 1024)
             .max_inbox(self.buffers)
             .max_outbox(self.buffers)
             .heartbeat(Some(self.heartbeat))
@@ -295,7 +290,9 @@ impl Plan {
                 .choice([Mode::Echo, Mode::Relay, Mode::Keep])
                 .unwrap_or(Mode::Echo),
             settings: Settings::any(rng),
-            outbox: rng.choice([2 * KIB * KIB, 8 * KIB * KIB]).unwrap_or(KIB),
+            outbox: rng
+                .choice([64 * KIB, 512 * KIB, 8 * KIB * KIB])
+                .unwrap_or(KIB),
             connections: if rng.u32(..6) == 0 {
                 rng.usize(1..4)
             } else {
