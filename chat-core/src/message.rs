@@ -169,14 +169,11 @@ impl Message {
         Self { digests, ..self }
     }
 
-    /// The content, to be sent in one piece.
-    pub(crate) fn piece(&self) -> Piece {
-        Piece {
-            bytes: self.content.clone(),
-            digest: match self.digests {
-                Digests::Whole(digest) => Some(digest),
-                _ => None,
-            },
+    /// The SHA-256 of the content, if it is known.
+    pub(crate) fn digest(&self) -> Option<Digest> {
+        match self.digests {
+            Digests::Whole(digest) => Some(digest),
+            _ => None,
         }
     }
 

@@ -133,6 +133,32 @@ impl Scheme {
             _ => unreachable!("a frame that began under one key ends under another"),
         }
     }
+
+    /// The same of a frame that is here whole: `header` is what its JSON header comes to.
+    pub(crate) fn verify_whole(
+        &mut self,
+        header: &HeaderState,
+        fixed: &[u8],
+        content: &[u8],
+        code: &[u8],
+    ) -> (bool, Option<Digest>) {
+        match (self, header) {
+            (Self::Session(key), HeaderState::Session(header)) => {
+                let seal = Seal {
+                    header: *header,
+                    content: sha256(&[content]),
+                };
+                let mac = key.next(fixed, &seal);
+                (key::verify(mac, code), Some(seal.content))
+            }
+            (Self::Shared(_), HeaderState::Shared(mac)) => {
+                let mut mac = mac.clone();
+                mac.update(content);
+                (key::verify(mac, code), None)
+            }
+            _ => unreachable!("a header that was hashed under another key is forgotten"),
+        }
+    }
 }
 
 impl Signing {

@@ -225,7 +225,7 @@ fn more_messages_than_transfers_wait_for_their_turn() {
         for transfers in [1, 3] {
             let config = no_timers().max_transfers(transfers).max_outbox(1 << 30);
             let mut pair = Pair::established(config);
-            let sent: Vec<Message> = (0..40).map(|n| image(9_000 + 5_000 * n)).collect();
+            let sent: Vec<Message> = (0..40).map(|n| image(9_000 + 20_000 * n)).collect();
             for message in &sent {
                 assert_eq!(pair.send(from, message.clone()), Ok(()));
             }

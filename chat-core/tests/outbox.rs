@@ -48,7 +48,7 @@ fn a_full_outbox_hands_the_message_back_and_the_connection_goes_on() {
             }
         }
         pair.settle();
-        assert!(refused > 10, "it was never full");
+        assert!(refused > 3, "it was never full");
         assert!(pair.peer(role).messages().eq(&sent), "{role:?}");
         assert_eq!(pair.end(role).connection.state(), State::Established);
         assert_eq!(pair.end(role).connection.outbox_bytes(), 0);

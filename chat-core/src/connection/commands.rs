@@ -1,7 +1,9 @@
 //! What the application asks for: messages, and the end.
 
+use bytes::BytesMut;
+
 use super::{Connection, Leaving, Phase, Sort, State};
-use crate::frame::{Extra, FrameKind};
+use crate::frame::{EncodedFrame, apart};
 use crate::{CloseReason, Instant, Message, SendError};
 
 impl Connection {
@@ -36,31 +38,53 @@ impl Connection {
         } else {
             message
         };
+        self.send_in_one(now, message)
+    }
+
+    fn send_in_one(&mut self, now: Instant, message: Message) -> Result<(), SendError> {
         // What cannot fit now is not hashed first.
-        let max = self.config.max_outbox;
-        if !self.outbox.has_room(message.content().len(), max) {
+        let (len, max) = (message.content().len(), self.config.max_outbox);
+        if !self.outbox.has_room(len, max) {
             return Err(SendError::Full(message));
         }
-        let before = self.stats;
-        let encoded = self.encode(
-            FrameKind::Message,
-            message.content_type().clone(),
-            message.piece(),
-            Extra::None,
-            self.min_len(),
-        );
-        match encoded {
-            Ok(frame) if self.outbox.has_room(frame.len(), max) => {
-                self.push(now, frame, Sort::Message);
-                Ok(())
-            }
-            Ok(_) => {
-                self.stats = before;
-                Err(SendError::Full(message))
-            }
+        let min_len = self.min_len();
+        let mut later = BytesMut::new();
+        let placed = self.outbox.heads(len);
+        let at_once = placed.is_some();
+        let head = placed.unwrap_or(&mut later);
+        let start = head.len();
+        let written = self
+            .encoder
+            .write_message(head, self.session, &message, min_len);
+        let Ok(seal) = written else {
             // Not after the check above.
-            Err(_) => Err(SendError::TooLarge(message)),
+            return Err(SendError::TooLarge(message));
+        };
+        let content = apart(message.content());
+        let whole = head.len() - start + content.len();
+        if !self.outbox.has_room(whole, max) {
+            if at_once {
+                self.outbox.take_back(start);
+            }
+            return Err(SendError::Full(message));
         }
+        if message.digest().is_none() || !self.encoder.uses_digests() {
+            self.stats.bytes_hashed += len as u64;
+        }
+        if at_once {
+            if self.outbox.is_empty() {
+                self.progress = now;
+            }
+            self.outbox.push_placed(start, content, seal, Sort::Message);
+        } else {
+            let frame = EncodedFrame {
+                head: later,
+                content,
+                seal,
+            };
+            self.push(now, frame, Sort::Message);
+        }
+        Ok(())
     }
 
     /// Whether a message that waits to go out in pieces may go in one: while the answers that the pieces

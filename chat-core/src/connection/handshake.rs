@@ -314,6 +314,9 @@ impl Connection {
         self.phase = Phase::Established;
         let chunks = self.peer.chunk.is_some();
         self.decoder.set_limits(self.config.frame_limits(chunks));
+        if self.peer.coalesce {
+            self.outbox.place_ahead();
+        }
         if let Some(interval) = self.config.heartbeat {
             self.next_ping = now + interval;
         }

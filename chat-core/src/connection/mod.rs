@@ -337,6 +337,12 @@ impl Connection {
         self.outbox.bytes() + self.outgoing.held()
     }
 
+    /// Whether as much waits to be transmitted as is worth a write: what is queued now only waits.
+    #[cfg(feature = "driver")]
+    pub(crate) fn has_a_write(&self) -> bool {
+        self.outbox.bytes() - self.outbox.piece_bytes() >= outbox::PLACED
+    }
+
     /// Whether to read from the transport. False while too many events wait to be polled, while the
     /// peer has sent more than it may, and when the connection is closed.
     pub fn wants_input(&self) -> bool {
@@ -401,6 +407,9 @@ impl Connection {
         }
         self.fill(now);
         self.finish_if_done();
+        if self.outbox.is_empty() && !self.keeps_buffers() {
+            self.outbox.release();
+        }
     }
 
     /// The next event, oldest first, but ends of transfers before all others. [`Event::Closed`] is
@@ -411,8 +420,7 @@ impl Connection {
         }
         let event = self.inbox.pop_front()?;
         self.inbox_bytes -= cost(&event);
-        if self.inbox.is_empty() && self.inbox.capacity() > 16 {
-            // An idle connection holds no buffers.
+        if self.inbox.is_empty() && !self.keeps_buffers() {
             self.inbox = VecDeque::new();
         }
         Some(event)
@@ -426,6 +434,21 @@ impl Connection {
             self.notices = VecDeque::new();
         }
         Some(notice)
+    }
+
+    /// Whether buffers are kept while they are empty, for the next batch: until the next timeout. An idle
+    /// connection holds none.
+    fn keeps_buffers(&self) -> bool {
+        let has_timers = self.config.heartbeat.is_some() || self.config.idle_timeout.is_some();
+        has_timers && matches!(self.phase, Phase::Established)
+    }
+
+    /// Lets go of the buffers that are empty.
+    fn release_buffers(&mut self) {
+        self.outbox.release();
+        if self.inbox.is_empty() {
+            self.inbox = VecDeque::new();
+        }
     }
 
     /// Time as this connection sees it, which does not run backwards (see [`Instant`]).

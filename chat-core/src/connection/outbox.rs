@@ -2,20 +2,20 @@
 
 use alloc::collections::VecDeque;
 
-use bytes::Buf;
+use bytes::{Buf, Bytes, BytesMut};
 
-use crate::frame::EncodedFrame;
-use crate::sign::SessionKey;
+use crate::frame::{EncodedFrame, sign};
+use crate::sign::{Seal, SessionKey};
 
 /// What a queued frame costs beyond its bytes: its entry in the queue and its allocation.
 const OVERHEAD: usize = 64;
-/// At most this many answers wait behind what is being sent, or is signed: the bound for a peer that
+/// At most this many answers wait behind what has its place: the bound for a peer that
 /// asks and does not read (PROTOCOL.md §5.2).
 const MAX_ANSWERS: usize = 16;
 
-/// With the key of a session, frames get their numbers, and so their order, while no more bytes than
-/// these wait: enough for a write, little enough not to hold up what goes first.
-const SIGNED: usize = 72 * 1024;
+/// Frames get their places, and with the key of a session their numbers, while no more bytes than these
+/// have one: enough for a write, little enough not to hold up what goes first.
+pub(super) const PLACED: usize = 72 * 1024;
 
 /// What a frame is, to the bookkeeping when it has left.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,6 +37,7 @@ pub(super) enum Sort {
     Other,
 }
 
+/// A frame that has no place yet.
 #[derive(Debug)]
 struct Queued {
     frame: EncodedFrame,
@@ -47,34 +48,58 @@ impl Queued {
     fn cost(&self) -> usize {
         self.frame.len() + OVERHEAD
     }
+}
 
-    fn is_piece(&self) -> bool {
-        matches!(self.sort, Sort::Piece | Sort::End { .. })
-    }
+/// A frame that has its place: its headers, and its content if that is small, are in `Outbox::heads`.
+struct Placed {
+    /// How many bytes of them are left.
+    head: usize,
+    /// The content of a large frame.
+    content: Bytes,
+    /// It has a number.
+    numbered: bool,
+    sort: Sort,
+}
 
-    /// Its bytes: the headers, and the content unless that is with them.
-    fn slices(&self) -> impl Iterator<Item = &[u8]> {
-        let slices = [&self.frame.head[..], &self.frame.content[..]];
-        slices.into_iter().filter(|slice| !slice.is_empty())
+impl Placed {
+    fn len(&self) -> usize {
+        self.head + self.content.len()
     }
 }
 
-/// Two queues: control frames go before messages, at the border of a frame. What has been begun is
-/// finished first.
+impl Sort {
+    /// A heartbeat or an answer: it goes before messages.
+    fn is_control(self) -> bool {
+        let is_control = matches!(self, Self::Ping | Self::Answer | Self::Control);
+        is_control && !planted!("a ping waits behind bulk")
+    }
+
+    fn is_piece(self) -> bool {
+        matches!(self, Self::Piece | Self::End { .. })
+    }
+}
+
+/// Two queues, control frames before messages, and behind them the frames that have their places: nothing
+/// goes before those.
 #[derive(Default)]
 pub(super) struct Outbox {
-    current: Option<Queued>,
-    /// Whether some of `current` has left.
+    /// The headers and small contents of those that have their places, one after the other: so they are
+    /// written at once, and none is an allocation.
+    heads: BytesMut,
+    placed: VecDeque<Placed>,
+    /// What is left of them, contents included.
+    placed_bytes: usize,
+    /// How many of them have contents of their own.
+    large: usize,
+    /// Whether some of the first has left.
     begun: bool,
+    /// Several frames at a time have places.
+    ahead: bool,
     /// What signs, with `sec`.
     key: Option<SessionKey>,
-    /// Signed for their place: nothing goes before them. Empty without `key`.
-    signed: VecDeque<Queued>,
-    /// Their lengths.
-    signed_bytes: usize,
     control: VecDeque<Queued>,
     data: VecDeque<Queued>,
-    /// The cost of all four.
+    /// The cost of all of them.
     bytes: usize,
     /// Of these, the cost of pieces.
     pieces: usize,
@@ -82,7 +107,7 @@ pub(super) struct Outbox {
 
 impl Outbox {
     pub(super) fn is_empty(&self) -> bool {
-        self.current.is_none()
+        self.placed.is_empty()
     }
 
     /// Bytes that wait, overhead included.
@@ -97,7 +122,14 @@ impl Outbox {
 
     /// How many control frames wait.
     pub(super) fn control_len(&self) -> usize {
-        self.control.len()
+        self.waiting_control().count()
+    }
+
+    /// What they are: those that have no place yet, or that others cannot keep from theirs.
+    fn waiting_control(&self) -> impl Iterator<Item = Sort> {
+        let placed = self.placed.iter().skip(1).map(|it| it.sort);
+        let placed = placed.take_while(|sort| self.key.is_none() && sort.is_control());
+        placed.chain(self.control.iter().map(|it| it.sort))
     }
 
     /// Whether a frame of so many bytes fits under `cap`; where there are only pieces, any does.
@@ -109,131 +141,213 @@ impl Outbox {
     /// Queues a frame: behind all others, or, if it is a heartbeat or an answer, before all messages.
     pub(super) fn push(&mut self, frame: EncodedFrame, sort: Sort) {
         let queued = Queued { frame, sort };
-        self.bytes += queued.cost();
-        if queued.is_piece() {
-            self.pieces += queued.cost();
-        }
-        match sort {
-            Sort::Ping | Sort::Answer | Sort::Control if !planted!("a ping waits behind bulk") => {
-                self.control.push_back(queued);
-            }
-            _ => self.data.push_back(queued),
+        self.add_cost(queued.cost(), sort);
+        if !sort.is_control() {
+            self.data.push_back(queued);
+        } else if self.ahead && self.key.is_none() && self.placed.len() > 1 {
+            return self.insert(queued);
+        } else {
+            self.control.push_back(queued);
         }
         self.advance();
     }
 
+    /// Gives a control frame a place before the messages, which have no numbers, but for the first.
+    fn insert(&mut self, queued: Queued) {
+        let index = 1 + self.control_len();
+        let at = self.placed.range(..index).map(|it| it.head).sum();
+        let rest = self.heads.split_off(at);
+        let start = self.heads.len();
+        self.heads.extend_from_slice(&queued.frame.head);
+        self.place(start, queued.frame.content, None, queued.sort);
+        if let Some(placed) = self.placed.pop_back() {
+            self.placed.insert(index, placed);
+        }
+        self.heads.unsplit(rest);
+    }
+
+    fn add_cost(&mut self, cost: usize, sort: Sort) {
+        self.bytes += cost;
+        if sort.is_piece() {
+            self.pieces += cost;
+        }
+    }
+
+    /// Where to write the headers of a frame of at most so many bytes that has its place at once; `None`:
+    /// others go before it. [`place`](Self::place) makes it one.
+    pub(super) fn heads(&mut self, len: usize) -> Option<&mut BytesMut> {
+        let is_next = self.control.is_empty() && self.data.is_empty();
+        (is_next && self.may_place(len)).then_some(&mut self.heads)
+    }
+
+    /// What was written to [`heads`](Self::heads) is no frame after all.
+    pub(super) fn take_back(&mut self, start: usize) {
+        self.heads.truncate(start);
+    }
+
+    /// The bytes of `heads` from `start` on are a frame, with the content if that is not there.
+    pub(super) fn place(&mut self, start: usize, content: Bytes, seal: Option<Seal>, sort: Sort) {
+        let numbered = match (&mut self.key, &seal) {
+            (Some(key), Some(seal)) => {
+                sign(&mut self.heads[start..], key, seal);
+                true
+            }
+            _ => false,
+        };
+        let placed = Placed {
+            head: self.heads.len() - start,
+            content,
+            numbered,
+            sort,
+        };
+        self.placed_bytes += placed.len();
+        self.large += usize::from(!placed.content.is_empty());
+        self.placed.push_back(placed);
+    }
+
+    /// The same of a frame that was not queued.
+    pub(super) fn push_placed(
+        &mut self,
+        start: usize,
+        content: Bytes,
+        seal: Option<Seal>,
+        sort: Sort,
+    ) {
+        let len = self.heads.len() - start + content.len();
+        self.add_cost(len + OVERHEAD, sort);
+        self.place(start, content, seal, sort);
+    }
+
+    fn may_place(&self, len: usize) -> bool {
+        self.placed.is_empty() || self.ahead && self.placed_bytes + len <= PLACED
+    }
+
     /// Whether another answer may be queued. A `ping` of our own takes no answer's place.
     pub(super) fn has_room_for_answer(&self) -> bool {
-        let is_answer = |queued: &&Queued| queued.sort == Sort::Answer;
-        self.control.iter().filter(is_answer).count() < MAX_ANSWERS
+        let answers = self
+            .waiting_control()
+            .filter(|sort| *sort == Sort::Answer);
+        answers.count() < MAX_ANSWERS
     }
 
     /// The bytes to write next, of at most so many frames. Returns how many slices were set.
     pub(super) fn peek<'a>(&'a self, out: &mut [&'a [u8]], frames: usize) -> usize {
-        let slices = self.in_order().take(frames).flat_map(Queued::slices);
         let mut count = 0;
-        for (place, slice) in out.iter_mut().zip(slices) {
-            *place = slice;
-            count += 1;
+        let mut set = |slice: &'a [u8]| {
+            let place = out.get_mut(count).filter(|_| !slice.is_empty());
+            if let Some(place) = place {
+                *place = slice;
+                count += 1;
+            }
+        };
+        if self.large == 0 && frames >= self.placed.len() {
+            set(&self.heads);
+            return count;
         }
+        let (mut start, mut end) = (0, 0);
+        for placed in self.placed.iter().take(frames) {
+            end += placed.head;
+            if !placed.content.is_empty() {
+                set(&self.heads[start..end]);
+                set(&placed.content);
+                start = end;
+            }
+        }
+        set(&self.heads[start..end]);
         count
     }
 
-    /// The frames that can leave, in the order in which they do, as it stands.
-    fn in_order(&self) -> impl Iterator<Item = &Queued> {
-        let first = self.current.iter().chain(&self.signed);
-        let signed_before = self.key.is_none();
-        first.chain((self.control.iter().chain(&self.data)).filter(move |_| signed_before))
+    /// From now on several frames have places.
+    pub(super) fn place_ahead(&mut self) {
+        self.ahead = true;
     }
 
-    /// Signs with the key of a session what is queued from now on.
+    /// Signs with the key of a session what gets a place from now on.
     pub(super) fn set_session_key(&mut self, key: SessionKey) {
         self.key = Some(key);
+        self.ahead = true;
     }
 
     /// Takes bytes off the front of what [`peek`](Self::peek) showed, up to the end of one frame.
     /// Returns what kind of frame that completed.
     pub(super) fn consume(&mut self, bytes: &mut usize) -> Option<Sort> {
-        let Some(queued) = self.current.as_mut() else {
+        let Some(front) = self.placed.front_mut() else {
             assert_eq!(*bytes, 0, "more bytes consumed than were shown");
             return None;
         };
-        let frame = &mut queued.frame;
-        let taken = frame.len().min(*bytes);
+        let taken = front.len().min(*bytes);
         *bytes -= taken;
         self.begun |= taken > 0;
-        self.bytes -= taken;
-        let of_head = taken.min(frame.head.len());
-        frame.head.advance(of_head);
-        frame.content.advance(taken - of_head);
-        let done = frame.len() == 0;
-        if queued.is_piece() {
-            self.pieces -= if done { taken + OVERHEAD } else { taken };
+        self.placed_bytes -= taken;
+        let is_large = !front.content.is_empty();
+        let of_head = taken.min(front.head);
+        front.head -= of_head;
+        self.heads.advance(of_head);
+        front.content.advance(taken - of_head);
+        let done = front.len() == 0;
+        let sort = front.sort;
+        let cost = if done { taken + OVERHEAD } else { taken };
+        self.bytes -= cost;
+        if sort.is_piece() {
+            self.pieces -= cost;
         }
         if !done {
             return None;
         }
-        let done = self.current.take()?;
-        self.bytes -= OVERHEAD;
+        self.large -= usize::from(is_large);
+        self.placed.pop_front();
         self.begun = false;
         self.advance();
-        Some(done.sort)
+        Some(sort)
     }
 
     /// Drops every frame that has not been begun.
     pub(super) fn clear_unbegun(&mut self) {
+        let kept = usize::from(self.begun);
+        let dropped = self.placed.drain(kept..);
+        let numbers = dropped.filter(|it| it.numbered).count();
         if let Some(key) = &mut self.key {
-            let unbegun = self.current.iter().filter(|_| !self.begun);
-            let dropped = unbegun.chain(&self.signed);
-            key.take_back(dropped.filter(|it| it.frame.seal.is_some()).count());
+            key.take_back(numbers);
         }
-        self.signed = VecDeque::new();
-        self.signed_bytes = 0;
         self.control = VecDeque::new();
         self.data = VecDeque::new();
-        if !self.begun {
-            self.current = None;
-        }
-        self.bytes = self.current.as_ref().map_or(0, Queued::cost);
-        let piece = self.current.as_ref().filter(|queued| queued.is_piece());
-        self.pieces = piece.map_or(0, Queued::cost);
+        let begun = self.placed.front();
+        self.heads.truncate(begun.map_or(0, |it| it.head));
+        self.placed_bytes = begun.map_or(0, Placed::len);
+        self.large = begun.map_or(0, |it| usize::from(!it.content.is_empty()));
+        self.bytes = begun.map_or(0, |it| it.len() + OVERHEAD);
+        let piece = begun.is_some_and(|it| it.sort.is_piece());
+        self.pieces = if piece { self.bytes } else { 0 };
     }
 
+    /// Gives places to the frames whose turn it is.
     fn advance(&mut self) {
-        if self.current.is_none() {
-            self.current = self.next_signed();
-        }
-        while self.key.is_some()
-            && let Some(next) = self.control.front().or_else(|| self.data.front())
-            && self.signed_bytes + next.frame.len() <= SIGNED
-            && let Some(next) = self.next_unsigned()
+        while let Some(next) = self.control.front().or_else(|| self.data.front())
+            && self.may_place(next.frame.len())
+            && let Some(next) = self.control.pop_front().or_else(|| self.data.pop_front())
         {
-            self.signed_bytes += next.frame.len();
-            self.signed.push_back(next);
+            let EncodedFrame {
+                head,
+                content,
+                seal,
+            } = next.frame;
+            let start = self.heads.len();
+            if start == 0 && self.heads.capacity() < head.len() {
+                self.heads = head;
+            } else {
+                self.heads.extend_from_slice(&head);
+            }
+            self.place(start, content, seal, next.sort);
         }
-        if self.data.is_empty() && self.data.capacity() > 64 {
-            // An idle connection holds no buffers.
+    }
+
+    /// Lets go of the buffers, if nothing waits in them.
+    pub(super) fn release(&mut self) {
+        if self.placed.is_empty() {
+            self.heads = BytesMut::new();
+            self.placed = VecDeque::new();
             self.data = VecDeque::new();
+            self.control = VecDeque::new();
         }
-        if self.signed.is_empty() && self.signed.capacity() > 64 {
-            self.signed = VecDeque::new();
-        }
-    }
-
-    fn next_signed(&mut self) -> Option<Queued> {
-        let Some(next) = self.signed.pop_front() else {
-            return self.next_unsigned();
-        };
-        self.signed_bytes -= next.frame.len();
-        Some(next)
-    }
-
-    /// The next frame that has no place yet. Now it has, and is signed for it.
-    fn next_unsigned(&mut self) -> Option<Queued> {
-        let mut next = self.control.pop_front().or_else(|| self.data.pop_front())?;
-        if let Some(key) = &mut self.key {
-            next.frame.sign(key);
-        }
-        Some(next)
     }
 }

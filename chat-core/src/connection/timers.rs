@@ -91,6 +91,7 @@ impl Connection {
             self.ping(now);
         }
         self.fill(now);
+        self.release_buffers();
     }
 
     /// The silence while this end refused input was not the peer's: it counts from now.

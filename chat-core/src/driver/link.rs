@@ -45,8 +45,8 @@ pub(super) struct Link<R: Runtime> {
     armed: Option<Instant>,
     /// Bytes that were read and that the connection did not take yet.
     rest: Vec<u8>,
-    /// A message that the connection had no room for.
-    waiting: Option<Outgoing>,
+    /// Messages for which the connection has had no room yet.
+    waiting: VecDeque<Outgoing>,
     /// The same, of those that go out in chunks.
     waiting_large: Option<Message>,
     /// Messages for which there are handles.
@@ -102,7 +102,7 @@ impl<R: Runtime> Link<R> {
             mailbox,
             armed: None,
             rest: Vec::new(),
-            waiting: None,
+            waiting: VecDeque::new(),
             waiting_large: None,
             streams: Streams::default(),
             undelivered: VecDeque::new(),
@@ -167,9 +167,11 @@ impl<R: Runtime> Link<R> {
     pub(super) fn take_unsent(&mut self) -> Unsent {
         let stats = self.connection.stats();
         let large = self.waiting_large.take().map(Outgoing::Message);
+        let mut waiting = std::mem::take(&mut self.waiting);
+        waiting.extend(large);
         Unsent {
             lost: self.handed - stats.messages_sent - stats.messages_aborted,
-            waiting: [large, self.waiting.take()],
+            waiting,
         }
     }
 
@@ -281,15 +283,19 @@ impl<R: Runtime> Link<R> {
         drop(inner);
 
         // Signing takes its time: nobody who has a message for this session is to wait for it.
-        while self.connection.state() == State::Established {
-            let next = self.waiting.take().or_else(|| self.mailbox.lock().pop());
-            let Some(outgoing) = next else { break };
+        while self.connection.state() == State::Established && !self.connection.has_a_write() {
+            if self.waiting.is_empty() {
+                self.mailbox.pop_some(&mut self.waiting);
+            }
+            let Some(outgoing) = self.waiting.pop_front() else {
+                break;
+            };
             changed = true;
             match outgoing {
                 Outgoing::Error(text) => self.connection.send_error(now, &text),
                 Outgoing::Message(message) => {
-                    self.waiting = self.send(now, message).map(Outgoing::Message);
-                    if self.waiting.is_some() {
+                    if let Some(message) = self.send(now, message) {
+                        self.waiting.push_front(Outgoing::Message(message));
                         break;
                     }
                 }
@@ -306,7 +312,7 @@ impl<R: Runtime> Link<R> {
             }
         }
         self.close_in_time(now);
-        if (self.waiting.is_none() || planted!("closing loses the tail"))
+        if (self.waiting.is_empty() || planted!("closing loses the tail"))
             && self.waiting_large.is_none()
             && !self.streams.has_queued()
             && !self.closing
@@ -322,8 +328,8 @@ impl<R: Runtime> Link<R> {
 
     /// Ends the connection without sending what waits.
     fn abort(&mut self, now: Instant, reason: &str) {
-        let waiting = self.waiting.take().is_some_and(|it| it.is_message());
-        let dropped = u64::from(waiting) + u64::from(self.waiting_large.take().is_some());
+        let waiting = self.waiting.drain(..).filter(Outgoing::is_message).count() as u64;
+        let dropped = waiting + u64::from(self.waiting_large.take().is_some());
         self.mailbox.lock().add_dropped(dropped);
         self.closing = true;
         self.connection.abort(now, reason);
@@ -482,6 +488,14 @@ impl<R: Runtime> Link<R> {
         })
     }
 
+    /// An idle connection holds no buffers: those that are empty are kept until a timer fires.
+    fn release_buffers(&mut self) {
+        self.mailbox.release_buffers();
+        if self.waiting.is_empty() {
+            self.waiting = VecDeque::new();
+        }
+    }
+
     fn keep_time(&mut self, cx: &mut Context<'_>, now: Instant) -> bool {
         let close_by = self.close_by.filter(|_| !self.closing);
         let due = self.connection.poll_timeout().into_iter().chain(close_by);
@@ -498,6 +512,7 @@ impl<R: Runtime> Link<R> {
         self.armed = None;
         let now = now.max(armed);
         self.connection.handle_timeout(now);
+        self.release_buffers();
         debug_assert!(
             self.connection.poll_timeout().is_none_or(|next| next > now),
             "a deadline that has passed is set again"

@@ -1,6 +1,7 @@
 //! What the users of a connection tell the task that drives it.
 
 use std::collections::VecDeque;
+use std::ops::{Deref, DerefMut};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Waker};
@@ -14,17 +15,49 @@ use crate::{
     TransferError,
 };
 
+/// So many bytes of messages are taken with one lock.
+const BATCH: usize = 16 * 1024;
+
 /// The queue between the handles of a connection and its task. Nobody waits for the other: a full
 /// queue says so.
 pub(super) struct Mailbox {
     inner: Mutex<Inner>,
     /// Bytes of streams that wait for the connection.
     streaming: AtomicUsize,
+    /// Bytes of messages, overhead included: what `Inner` says, to be read without its lock.
+    bytes: AtomicUsize,
     /// Notified when there may be room, when messages have been sent, and at the end.
     changed: Event,
     /// The most that `Inner::bytes` may be, unless the queue holds a single message.
     limit: usize,
     config: Arc<Config>,
+}
+
+/// The mailbox, locked.
+pub(super) struct Locked<'m> {
+    inner: MutexGuard<'m, Inner>,
+    shown: &'m AtomicUsize,
+}
+
+impl Deref for Locked<'_> {
+    type Target = Inner;
+
+    fn deref(&self) -> &Inner {
+        &self.inner
+    }
+}
+
+impl DerefMut for Locked<'_> {
+    fn deref_mut(&mut self) -> &mut Inner {
+        &mut self.inner
+    }
+}
+
+impl Drop for Locked<'_> {
+    fn drop(&mut self) {
+        self.shown
+            .store(self.inner.queued_bytes(), Ordering::Relaxed);
+    }
 }
 
 pub(super) struct Inner {
@@ -109,15 +142,19 @@ impl Mailbox {
                 task: None,
             }),
             streaming: AtomicUsize::new(0),
+            bytes: AtomicUsize::new(0),
             changed: Event::new(),
             limit,
             config,
         }
     }
 
-    pub(super) fn lock(&self) -> MutexGuard<'_, Inner> {
-        // No code panics while it holds the lock halfway through a change.
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    pub(super) fn lock(&self) -> Locked<'_> {
+        Locked {
+            // No code panics while it holds the lock halfway through a change.
+            inner: self.inner.lock().unwrap_or_else(PoisonError::into_inner),
+            shown: &self.bytes,
+        }
     }
 
     /// Queues a message, or hands it back.
@@ -261,7 +298,27 @@ impl Mailbox {
 
     /// Bytes of messages, overhead included.
     pub(super) fn bytes(&self) -> usize {
-        self.lock().queued_bytes()
+        self.bytes.load(Ordering::Relaxed)
+    }
+
+    /// Takes the next messages from the queue, as many as are worth one lock.
+    pub(super) fn pop_some(&self, into: &mut VecDeque<Outgoing>) {
+        let mut inner = self.lock();
+        let mut bytes = 0;
+        while bytes < BATCH
+            && let Some(outgoing) = inner.pop()
+        {
+            bytes += outgoing.cost();
+            into.push_back(outgoing);
+        }
+    }
+
+    /// Lets go of the queues, if they are empty.
+    pub(super) fn release_buffers(&self) {
+        let mut inner = self.lock();
+        if inner.queue.is_empty() {
+            inner.queue = VecDeque::new();
+        }
     }
 
     pub(super) fn limit(&self) -> usize {
@@ -285,7 +342,7 @@ impl Mailbox {
         for message in large.into_iter().rev() {
             inner.push_front(Outgoing::Message(message));
         }
-        for outgoing in unsent.waiting.into_iter().flatten() {
+        for outgoing in unsent.waiting.into_iter().rev() {
             inner.push_front(outgoing);
         }
         let opening = std::mem::take(&mut inner.opening);
@@ -353,7 +410,7 @@ pub(super) struct Unsent {
     /// Messages that were handed to it.
     pub(super) lost: u64,
     /// What it had no room for.
-    pub(super) waiting: [Option<Outgoing>; 2],
+    pub(super) waiting: VecDeque<Outgoing>,
 }
 
 impl Inner {
@@ -431,10 +488,6 @@ impl Inner {
     pub(super) fn pop(&mut self) -> Option<Outgoing> {
         let outgoing = self.queue.pop_front()?;
         self.bytes -= outgoing.cost();
-        if self.queue.is_empty() && self.queue.capacity() > 64 {
-            // An idle connection holds no buffers.
-            self.queue = VecDeque::new();
-        }
         Some(outgoing)
     }
 

@@ -143,6 +143,9 @@ impl Decoder {
     }
 
     fn step(&mut self, input: &mut &[u8]) -> Result<Option<Frame>, FrameError> {
+        if let Some(frame) = self.repeated(input)? {
+            return Ok(Some(frame));
+        }
         loop {
             match mem::replace(&mut self.stage, Stage::Fixed) {
                 Stage::Failed(error) => return Err(error),
@@ -168,6 +171,42 @@ impl Decoder {
                 }
             }
         }
+    }
+
+    /// Takes a whole frame that has the header of the last one: most are such. `None`: it is none, or not
+    /// here yet, and nothing was taken.
+    fn repeated(&mut self, input: &mut &[u8]) -> Result<Option<Frame>, FrameError> {
+        if !matches!(self.stage, Stage::Fixed) || !self.head.is_empty() {
+            return Ok(None);
+        }
+        let Some(last) = &self.last else {
+            return Ok(None);
+        };
+        let Some((fixed, rest)) = input.split_first_chunk::<FIXED_HEADER_LEN>() else {
+            return Ok(None);
+        };
+        let Some(rest) = rest.strip_prefix(&*last.json) else {
+            return Ok(None);
+        };
+        let (unsigned, code) = fixed.split_at(UNSIGNED_LEN);
+        let fixed = FixedHeader::parse(fixed, self.limits)?;
+        let same = fixed.header_len == last.json.len() && fixed.header_crc == last.crc;
+        let Some((content, rest)) = rest.split_at_checked(fixed.content_len).filter(|_| same)
+        else {
+            return Ok(None);
+        };
+        *input = rest;
+        if crc32fast::hash(content) != fixed.content_crc {
+            return Err(FrameError::ContentCrc);
+        }
+        let (is_verified, digest) = self
+            .scheme
+            .verify_whole(&last.state, unsigned, content, code);
+        self.digest = digest;
+        if !is_verified {
+            return Err(FrameError::Mac);
+        }
+        Ok(Some(last.header.frame(Bytes::copy_from_slice(content))))
     }
 
     fn fixed_header(&mut self, input: &mut &[u8]) -> Result<Option<FixedHeader>, FrameError> {
@@ -243,7 +282,7 @@ impl Decoder {
             return Err(FrameError::Mac);
         }
         let header = match (content.fresh, &self.last) {
-            (None, Some(last)) => last.header.clone(),
+            (None, Some(last)) => return Ok(last.header.frame(bytes)),
             (fresh, _) => {
                 let mut json = mem::take(&mut self.head);
                 let header = Header::parse(&json);
@@ -272,13 +311,7 @@ impl Decoder {
                 header
             }
         };
-        Ok(Frame {
-            kind: header.kind,
-            content_type: header.content_type,
-            session: header.session,
-            content: bytes,
-            extra: header.extra,
-        })
+        Ok(header.frame(bytes))
     }
 }
 

@@ -4,13 +4,14 @@ use alloc::vec::Vec;
 
 use bytes::{Bytes, BytesMut};
 use hmac::Mac;
+use uuid::Uuid;
 
 use super::fixed::{FixedHeader, UNSIGNED_LEN};
 use super::header::{CachedHeader, Header, MAX_CACHED};
-use super::{EncodeError, FIXED_HEADER_LEN, Frame, MAX_CONTENT, MAX_HEADER};
-use crate::Key;
+use super::{EncodeError, Extra, FIXED_HEADER_LEN, Frame, FrameKind, MAX_CONTENT, MAX_HEADER};
 use crate::key;
 use crate::sign::{Digest, HeaderState, Seal, SessionKey, sha256};
+use crate::{ContentType, Key, Message};
 
 /// Contents up to this size are copied behind their header, so that a frame is one slice; larger
 /// ones are shared.
@@ -41,14 +42,6 @@ impl EncodedFrame {
         self.head.len() + self.content.len()
     }
 
-    /// Gives it the code that it has none of yet: that of the next frame under this key.
-    pub(crate) fn sign(&mut self, key: &mut SessionKey) {
-        if let Some(seal) = &self.seal {
-            let code = key::finish(key.next(&self.head[..UNSIGNED_LEN], seal));
-            self.set_code(&code);
-        }
-    }
-
     /// A small frame apart: the fixed header before the code, and what follows the code.
     pub(crate) fn parts(&self) -> (&[u8], &[u8]) {
         let (fixed, rest) = self.head.split_at(FIXED_HEADER_LEN);
@@ -64,6 +57,12 @@ impl EncodedFrame {
     pub fn to_vec(&self) -> Vec<u8> {
         [&self.head[..], &self.content[..]].concat()
     }
+}
+
+/// Gives a frame the code that it has none of yet: that of the next frame under this key.
+pub(crate) fn sign(head: &mut [u8], key: &mut SessionKey, seal: &Seal) {
+    let code = key::finish(key.next(&head[..UNSIGNED_LEN], seal));
+    head[UNSIGNED_LEN..FIXED_HEADER_LEN].copy_from_slice(&code);
 }
 
 impl Encoder {
@@ -100,100 +99,127 @@ impl Encoder {
         digest: Option<Digest>,
         min_len: usize,
     ) -> Result<EncodedFrame, EncodeError> {
-        if frame.content.is_empty() {
+        let said = Said {
+            kind: frame.kind,
+            content_type: &frame.content_type,
+            session: frame.session,
+            extra: &frame.extra,
+        };
+        let mut head = BytesMut::new();
+        let seal = self.write(&mut head, said, &frame.content, digest, min_len)?;
+        let content = apart(&frame.content);
+        Ok(EncodedFrame {
+            head,
+            content,
+            seal,
+        })
+    }
+
+    /// Writes the headers of a message, and its content if it is small, behind what `head` holds;
+    /// [`apart`] gives the content if it is not.
+    pub(crate) fn write_message(
+        &mut self,
+        head: &mut BytesMut,
+        session: Option<Uuid>,
+        message: &Message,
+        min_len: usize,
+    ) -> Result<Option<Seal>, EncodeError> {
+        let said = Said {
+            kind: FrameKind::Message,
+            content_type: message.content_type(),
+            session,
+            extra: &Extra::None,
+        };
+        self.write(head, said, message.content(), message.digest(), min_len)
+    }
+
+    fn write(
+        &mut self,
+        head: &mut BytesMut,
+        said: Said<'_>,
+        content: &Bytes,
+        digest: Option<Digest>,
+        min_len: usize,
+    ) -> Result<Option<Seal>, EncodeError> {
+        if content.is_empty() {
             return Err(EncodeError::EmptyContent);
         }
-        if frame.content.len() > MAX_CONTENT as usize {
-            return Err(EncodeError::ContentTooLarge {
-                len: frame.content.len(),
-            });
+        if content.len() > MAX_CONTENT as usize {
+            return Err(EncodeError::ContentTooLarge { len: content.len() });
         }
-        let min_header = min_len.saturating_sub(FIXED_HEADER_LEN + frame.content.len());
+        let min_header = min_len.saturating_sub(FIXED_HEADER_LEN + content.len());
         let once;
-        let header = if frame.extra.repeats() {
-            self.find_header(frame, min_header)?;
+        let header = if said.extra.repeats() {
+            self.find_header(said, min_header)?;
             // Just found or made.
             self.last.as_ref().expect("the header was built")
         } else {
-            once = self.build(frame, min_header)?;
+            once = self.build(said, min_header)?;
             &once
         };
 
         let fixed = FixedHeader {
             header_len: header.json.len(),
             header_crc: header.crc,
-            content_len: frame.content.len(),
-            content_crc: crc32fast::hash(&frame.content),
+            content_len: content.len(),
+            content_crc: crc32fast::hash(content),
             mac: [0; 32],
         };
-        let unsigned = fixed.unsigned();
         let (code, seal) = match &header.state {
             HeaderState::Shared(mac) => {
                 let mut mac = mac.clone();
-                mac.update(&frame.content);
+                mac.update(content);
                 (key::finish(mac), None)
             }
             HeaderState::Session(header) => {
                 let seal = Seal {
                     header: *header,
-                    content: digest.unwrap_or_else(|| sha256(&[&frame.content])),
+                    content: digest.unwrap_or_else(|| sha256(&[content])),
                 };
                 ([0; 32], Some(seal))
             }
         };
-        let gather = frame.content.len() <= GATHER;
-        let len =
-            FIXED_HEADER_LEN + header.json.len() + if gather { frame.content.len() } else { 0 };
-        let mut head = BytesMut::with_capacity(len);
-        head.extend_from_slice(&unsigned);
+        let gathered: &[u8] = if content.len() <= GATHER {
+            content
+        } else {
+            &[]
+        };
+        head.reserve(FIXED_HEADER_LEN + header.json.len() + gathered.len());
+        head.extend_from_slice(&fixed.unsigned());
         head.extend_from_slice(&code);
         head.extend_from_slice(&header.json);
-        if gather {
-            head.extend_from_slice(&frame.content);
-        }
-        if self
-            .last
-            .as_ref()
-            .is_some_and(|last| last.json.len() > MAX_CACHED)
-        {
+        head.extend_from_slice(gathered);
+        if header.json.len() > MAX_CACHED && said.extra.repeats() {
             self.last = None;
         }
-        Ok(EncodedFrame {
-            head,
-            content: if gather {
-                Bytes::new()
-            } else {
-                frame.content.clone()
-            },
-            seal,
-        })
+        Ok(seal)
     }
 
     /// Makes `last` the JSON header for a frame, at least `min_len` bytes of it.
-    fn find_header(&mut self, frame: &Frame, min_len: usize) -> Result<(), EncodeError> {
+    fn find_header(&mut self, said: Said<'_>, min_len: usize) -> Result<(), EncodeError> {
         let same = |last: &CachedHeader| {
             let (len, header) = (last.json.len(), &last.header);
-            header.kind == frame.kind
-                && header.session == frame.session
-                && header.content_type == frame.content_type
-                && header.extra == frame.extra
+            header.kind == said.kind
+                && header.session == said.session
+                && header.content_type == *said.content_type
+                && header.extra == *said.extra
                 && (len == min_len || len > min_len && !last.padded())
         };
         if !self.last.as_ref().is_some_and(same) {
-            self.last = Some(self.build(frame, min_len)?);
+            self.last = Some(self.build(said, min_len)?);
         }
         Ok(())
     }
 
-    fn build(&self, frame: &Frame, min_len: usize) -> Result<CachedHeader, EncodeError> {
-        if frame.content_type.is_empty() {
+    fn build(&self, said: Said<'_>, min_len: usize) -> Result<CachedHeader, EncodeError> {
+        if said.content_type.is_empty() {
             return Err(EncodeError::EmptyContentType);
         }
         let header = Header {
-            kind: frame.kind,
-            content_type: frame.content_type.clone(),
-            session: frame.session,
-            extra: frame.extra.clone(),
+            kind: said.kind,
+            content_type: said.content_type.clone(),
+            session: said.session,
+            extra: said.extra.clone(),
         };
         let mut json = header.to_json_unclosed().into_bytes();
         let len = (json.len() + 1).max(min_len);
@@ -208,6 +234,24 @@ impl Encoder {
             header,
             json,
         })
+    }
+}
+
+/// What a JSON header is to say.
+#[derive(Clone, Copy)]
+struct Said<'a> {
+    kind: FrameKind,
+    content_type: &'a ContentType,
+    session: Option<Uuid>,
+    extra: &'a Extra,
+}
+
+/// The content of a frame, if it is not written behind the headers.
+pub(crate) fn apart(content: &Bytes) -> Bytes {
+    if content.len() <= GATHER {
+        Bytes::new()
+    } else {
+        content.clone()
     }
 }
 

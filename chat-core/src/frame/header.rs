@@ -3,9 +3,10 @@
 use alloc::string::String;
 use alloc::vec::Vec;
 
+use bytes::Bytes;
 use uuid::Uuid;
 
-use super::{Extra, FrameError, FrameKind, HeaderFault, json};
+use super::{Extra, Frame, FrameError, FrameKind, HeaderFault, json};
 use crate::ContentType;
 use crate::sign::HeaderState;
 
@@ -45,6 +46,17 @@ impl Header {
             session,
             extra,
         })
+    }
+
+    /// The frame that has this header.
+    pub(super) fn frame(&self, content: Bytes) -> Frame {
+        Frame {
+            kind: self.kind,
+            content_type: self.content_type.clone(),
+            session: self.session,
+            content,
+            extra: self.extra.clone(),
+        }
     }
 
     /// The JSON text, without its final brace: padding may go before that.

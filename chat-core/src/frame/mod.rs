@@ -39,6 +39,7 @@ use uuid::Uuid;
 pub use decode::Decoder;
 pub(crate) use decode::{Hello, append};
 pub use encode::{EncodedFrame, Encoder};
+pub(crate) use encode::{apart, sign};
 pub use error::{EncodeError, FrameError, HeaderFault};
 pub use extra::{
     Chunk, ChunkLimits, ChunkOp, Extensions, Extra, MAX_CHUNK, MAX_INTEGER, MAX_NAME, MIN_CHUNK,
