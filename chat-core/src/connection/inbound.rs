@@ -37,19 +37,60 @@ impl Connection {
                 return taken;
             }
             let before = input.len();
-            let decoded = self.decoder.decode(&mut input);
-            let is_frame = matches!(decoded, Ok(Some(_)));
-            match decoded {
-                Ok(None) => {}
-                Ok(Some(frame)) => self.handle_frame(now, frame),
-                Err(error) => self.fail(now, error.into()),
-            }
+            let is_frame = self.take_frame(now, &mut input);
             self.charge(now, before - input.len(), is_frame);
         }
         self.deaf = !self.wants_input();
         self.stats.bytes_received += data.len() as u64;
         self.fill(now);
         data.len()
+    }
+
+    /// Takes bytes up to the end of a frame; true if there was one.
+    fn take_frame(&mut self, now: Instant, input: &mut &[u8]) -> bool {
+        if self.state() == State::Established {
+            match self.decoder.decode_message(input, self.session) {
+                Ok(None) => {}
+                Ok(Some(message)) => {
+                    self.hear(now);
+                    self.take_message(now, message);
+                    return true;
+                }
+                Err(error) => {
+                    self.fail(now, error.into());
+                    return false;
+                }
+            }
+        }
+        match self.decoder.decode(input) {
+            Ok(None) => return false,
+            Ok(Some(frame)) => self.handle_frame(now, frame),
+            Err(error) => {
+                self.fail(now, error.into());
+                return false;
+            }
+        }
+        true
+    }
+
+    /// A frame has come.
+    fn hear(&mut self, now: Instant) {
+        self.stats.frames_received += 1;
+        self.heard = now;
+        self.asked = None;
+    }
+
+    fn take_message(&mut self, now: Instant, message: Message) {
+        let len = message.content().len();
+        if len > self.config.limits.content as usize {
+            let error = FrameError::ContentTooLarge {
+                len: len as u64,
+                max: self.config.limits.content,
+            };
+            return self.fail(now, error.into());
+        }
+        self.stats.messages_received += 1;
+        self.push_event(Event::Message(message));
     }
 
     /// The peer will send nothing more: its side of the stream has ended.
@@ -93,9 +134,7 @@ impl Connection {
     }
 
     fn handle_frame(&mut self, now: Instant, frame: Frame) {
-        self.stats.frames_received += 1;
-        self.heard = now;
-        self.asked = None;
+        self.hear(now);
         match self.phase {
             Phase::Handshake { .. } => self.handshake(now, &frame),
             _ if frame.kind == FrameKind::Disconnect && !self.is_foreign(&frame) => {
@@ -125,23 +164,15 @@ impl Connection {
         }
         let open = self.state() == State::Established;
         match frame.kind {
-            FrameKind::Message if frame.content.len() > self.config.limits.content as usize => {
-                let error = FrameError::ContentTooLarge {
-                    len: frame.content.len() as u64,
-                    max: self.config.limits.content,
-                };
-                self.fail(now, error.into());
-            }
             FrameKind::Chunk => self.handle_chunk(now, frame),
             // What arrives while this end leaves is discarded.
             FrameKind::Message | FrameKind::Error if !open => {}
             FrameKind::Message => {
-                self.stats.messages_received += 1;
                 let content = Piece {
                     bytes: frame.content,
                     digest: self.decoder.digest(),
                 };
-                self.push_event(Event::Message(Message::of(frame.content_type, content)));
+                self.take_message(now, Message::of(frame.content_type, content));
             }
             FrameKind::Heartbeat => self.heartbeat(now, &frame.content),
             FrameKind::Error => {

@@ -224,9 +224,7 @@ impl Outbox {
 
     /// Whether another answer may be queued. A `ping` of our own takes no answer's place.
     pub(super) fn has_room_for_answer(&self) -> bool {
-        let answers = self
-            .waiting_control()
-            .filter(|sort| *sort == Sort::Answer);
+        let answers = self.waiting_control().filter(|sort| *sort == Sort::Answer);
         answers.count() < MAX_ANSWERS
     }
 

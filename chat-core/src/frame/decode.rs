@@ -4,12 +4,13 @@ use alloc::vec::Vec;
 use core::mem;
 
 use bytes::{Bytes, BytesMut};
+use uuid::Uuid;
 
 use super::fixed::{FixedHeader, UNSIGNED_LEN};
 use super::header::{CachedHeader, Header, MAX_CACHED};
-use super::{FIXED_HEADER_LEN, Frame, FrameError, HeaderFault, Limits};
-use crate::Key;
-use crate::sign::{Digest, HeaderState, Scheme, SessionKey, Signing};
+use super::{FIXED_HEADER_LEN, Frame, FrameError, FrameKind, HeaderFault, Limits};
+use crate::sign::{Digest, HeaderState, Piece, Scheme, SessionKey, Signing};
+use crate::{Key, Message};
 
 /// Reads frames from a stream of bytes, however it is split.
 ///
@@ -26,6 +27,8 @@ pub struct Decoder {
     last: Option<CachedHeader>,
     /// The SHA-256 of the content of the last frame, where it was needed.
     digest: Option<Digest>,
+    /// Where small contents are kept.
+    shelf: Shelf,
     /// A handshake that may lead to `sec` goes on.
     in_hello: bool,
     /// The last frame of such a handshake.
@@ -72,6 +75,7 @@ impl Decoder {
             head: Vec::new(),
             last: None,
             digest: None,
+            shelf: Shelf::default(),
             in_hello: false,
             hello: None,
         }
@@ -136,15 +140,23 @@ impl Decoder {
     ///
     /// `Ok(None)` means that all of `input` was taken and the frame goes on.
     pub fn decode(&mut self, input: &mut &[u8]) -> Result<Option<Frame>, FrameError> {
-        self.step(input).inspect_err(|error| {
-            self.stage = Stage::Failed(*error);
-            self.head = Vec::new();
-        })
+        let decoded = self.step(input);
+        match &decoded {
+            Ok(Some(_)) => {}
+            // The input has been gone through: an idle connection holds no buffers.
+            Ok(None) => self.shelf = Shelf::default(),
+            Err(error) => {
+                self.stage = Stage::Failed(*error);
+                self.head = Vec::new();
+            }
+        }
+        decoded
     }
 
     fn step(&mut self, input: &mut &[u8]) -> Result<Option<Frame>, FrameError> {
-        if let Some(frame) = self.repeated(input)? {
-            return Ok(Some(frame));
+        if let Some(content) = self.repeated(input, |_| true)? {
+            let last = self.last.as_ref();
+            return Ok(last.map(|last| last.header.frame(content)));
         }
         loop {
             match mem::replace(&mut self.stage, Stage::Fixed) {
@@ -173,13 +185,34 @@ impl Decoder {
         }
     }
 
-    /// Takes a whole frame that has the header of the last one: most are such. `None`: it is none, or not
-    /// here yet, and nothing was taken.
-    fn repeated(&mut self, input: &mut &[u8]) -> Result<Option<Frame>, FrameError> {
+    /// Takes a whole message of this session that has the header of the last frame: most frames are
+    /// such. `None`: it is none, or not here yet, and nothing was taken.
+    pub(crate) fn decode_message(
+        &mut self,
+        input: &mut &[u8],
+        session: Option<Uuid>,
+    ) -> Result<Option<Message>, FrameError> {
+        let is_message =
+            |header: &Header| header.kind == FrameKind::Message && header.session == session;
+        let decoded = self.repeated(input, is_message);
+        let content = decoded.inspect_err(|error| self.stage = Stage::Failed(*error))?;
+        Ok(content.zip(self.last.as_ref()).map(|(bytes, last)| {
+            let digest = self.digest;
+            Message::of(last.header.content_type.clone(), Piece { bytes, digest })
+        }))
+    }
+
+    /// Takes the content of a whole frame that has the header of the last one, and a header that is
+    /// wanted.
+    fn repeated(
+        &mut self,
+        input: &mut &[u8],
+        wanted: impl Fn(&Header) -> bool,
+    ) -> Result<Option<Bytes>, FrameError> {
         if !matches!(self.stage, Stage::Fixed) || !self.head.is_empty() {
             return Ok(None);
         }
-        let Some(last) = &self.last else {
+        let Some(last) = self.last.as_ref().filter(|last| wanted(&last.header)) else {
             return Ok(None);
         };
         let Some((fixed, rest)) = input.split_first_chunk::<FIXED_HEADER_LEN>() else {
@@ -206,7 +239,7 @@ impl Decoder {
         if !is_verified {
             return Err(FrameError::Mac);
         }
-        Ok(Some(last.header.frame(Bytes::copy_from_slice(content))))
+        Ok(Some(self.shelf.put(content, rest.len())))
     }
 
     fn fixed_header(&mut self, input: &mut &[u8]) -> Result<Option<FixedHeader>, FrameError> {
@@ -337,6 +370,34 @@ impl Content {
         }
         append(&mut self.received, part, wanted);
         (part.len() == wanted).then(|| mem::take(&mut self.received).freeze())
+    }
+}
+
+/// Small contents that arrive together share an allocation.
+#[derive(Default)]
+struct Shelf(BytesMut);
+
+impl Shelf {
+    /// How much is allocated at once: a content that is kept keeps no more than this.
+    const LEN: usize = 2 * 1024;
+    /// Larger contents have allocations of their own.
+    const SMALL: usize = 256;
+
+    /// Keeps a content, behind which so many bytes of input follow.
+    fn put(&mut self, content: &[u8], following: usize) -> Bytes {
+        let room = self.0.capacity();
+        if content.len() > Self::SMALL || following == 0 && room < content.len() {
+            return Bytes::copy_from_slice(content);
+        }
+        if room < content.len() {
+            self.0 = BytesMut::with_capacity(Self::LEN.min(content.len() + following));
+        }
+        self.0.extend_from_slice(content);
+        let content = self.0.split().freeze();
+        if following == 0 {
+            self.0 = BytesMut::new();
+        }
+        content
     }
 }
 
