@@ -3,6 +3,7 @@
 use alloc::collections::VecDeque;
 use alloc::string::String;
 use alloc::sync::Arc;
+use alloc::vec::Vec;
 use core::fmt;
 use core::ops::Deref;
 
@@ -122,6 +123,30 @@ enum Digests {
     Pieces(usize, Arc<[Digest]>),
 }
 
+/// The digests of pieces of the same length, but for the last, as they arrive.
+#[derive(Default)]
+pub(crate) struct PieceDigests {
+    len: usize,
+    /// A piece was shorter than the first: it is the last of which something is known.
+    ended: bool,
+    known: Vec<Digest>,
+}
+
+impl PieceDigests {
+    /// The next piece. What does not fit is forgotten, and all before it.
+    pub(crate) fn push(&mut self, piece: &Piece) {
+        let len = piece.bytes.len();
+        if self.known.is_empty() && !self.ended {
+            self.len = len;
+        }
+        match piece.digest {
+            Some(digest) if !self.ended && len <= self.len => self.known.push(digest),
+            _ => self.known = Vec::new(),
+        }
+        self.ended |= len < self.len || self.known.is_empty();
+    }
+}
+
 impl PartialEq for Message {
     fn eq(&self, other: &Self) -> bool {
         self.content_type == other.content_type && self.content == other.content
@@ -147,6 +172,24 @@ impl Message {
             content_type,
             content: content.bytes,
             digests: content.digest.map_or(Digests::None, Digests::Whole),
+        }
+    }
+
+    /// A message that came in pieces, with what is known of them.
+    pub(crate) fn in_pieces(
+        content_type: ContentType,
+        content: Bytes,
+        digests: PieceDigests,
+    ) -> Self {
+        let PieceDigests { len, known, .. } = digests;
+        let digests = match *known {
+            [] => Digests::None,
+            [whole] => Digests::Whole(whole),
+            _ => Digests::Pieces(len, known.into()),
+        };
+        Self {
+            digests,
+            ..Self::new(content_type, content)
         }
     }
 
@@ -188,6 +231,11 @@ impl Message {
                 };
                 digests.iter().map(piece).collect()
             }
+            Digests::Whole(digest) if content.len() <= size => [Piece {
+                bytes: content,
+                digest: Some(digest),
+            }]
+            .into(),
             _ => [content.into()].into(),
         }
     }

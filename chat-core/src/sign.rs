@@ -1,6 +1,8 @@
 //! What the authentication code of a frame is made of: under the shared key, or under a key of the
 //! session and the direction (PROTOCOL.md §2.1 and §4.7).
 
+use alloc::boxed::Box;
+
 use bytes::Bytes;
 use hmac::Mac;
 use sha2::{Digest as _, Sha256};
@@ -58,7 +60,7 @@ pub(crate) struct SessionKey {
 /// What is kept of a JSON header for the next frame that has the same.
 #[derive(Clone)]
 pub(crate) enum HeaderState {
-    Shared(MacState),
+    Shared(Box<MacState>),
     Session(Digest),
 }
 
@@ -69,7 +71,7 @@ impl HeaderState {
             Some(key) => {
                 let mut mac = key.mac();
                 mac.update(json);
-                Self::Shared(mac)
+                Self::Shared(Box::new(mac))
             }
             None => Self::Session(sha256(&[json])),
         }
@@ -152,7 +154,7 @@ impl Scheme {
                 (key::verify(mac, code), Some(seal.content))
             }
             (Self::Shared(_), HeaderState::Shared(mac)) => {
-                let mut mac = mac.clone();
+                let mut mac = MacState::clone(mac);
                 mac.update(content);
                 (key::verify(mac, code), None)
             }
@@ -165,7 +167,7 @@ impl Signing {
     /// Goes on after a JSON header.
     pub(crate) fn new(header: &HeaderState) -> Self {
         match header {
-            HeaderState::Shared(mac) => Self::Shared(mac.clone()),
+            HeaderState::Shared(mac) => Self::Shared(MacState::clone(mac)),
             HeaderState::Session(digest) => Self::Session {
                 header: *digest,
                 content: Sha256::new(),

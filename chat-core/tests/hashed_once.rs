@@ -79,6 +79,34 @@ fn what_arrived_is_not_hashed_again_with_sec() {
 }
 
 #[test]
+fn what_arrived_in_pieces_is_not_hashed_again_where_it_leaves_in_the_same() {
+    let config = no_timers;
+    // The pieces of the one who sends it first, of who passes it on, and whether those are the same.
+    for (first, then, same) in [
+        (65_536, 65_536, true),
+        (4_096, 4_096, true),
+        (65_536, 32_768, false),
+        (4_096, 65_536, false),
+    ] {
+        let mut pair = Pair::established(config().chunk_size(first));
+        let mut next = Pair::established(config().chunk_size(then));
+        for from in ROLES {
+            for len in [8_193, 65_536, 65_537, 200_000] {
+                hashed(&mut pair, from, &image(len));
+                let arrived = pair.peer(from).messages().last().expect("it arrived");
+                let many = hashed(&mut next, from, &arrived.clone());
+                // A message of a single piece has the same digest whatever the pieces.
+                if same || len <= first as usize && len <= then as usize {
+                    assert!(many < 100, "{len}: {many}");
+                } else {
+                    assert!(many >= len as u64, "{len}: {many}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
 fn what_does_not_fit_was_not_hashed() {
     let mut solo = Solo::established(Role::Client, no_timers().max_outbox(3_000));
     let before = solo.connection.stats().bytes_hashed;

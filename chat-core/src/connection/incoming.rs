@@ -15,6 +15,7 @@ use super::{Connection, Sort};
 use crate::frame::{
     ChunkOp, EncodedFrame, Extra, Frame, FrameError, FrameKind, HeaderFault, MAX_CHUNK, append,
 };
+use crate::message::PieceDigests;
 use crate::sign::{Digest, Piece};
 use crate::{
     ContentType, Event, Instant, Message, ProtocolError, Read, Receive, Transfer, TransferError,
@@ -66,11 +67,18 @@ struct Receiving {
 
 /// What has arrived and has not been read.
 enum Body {
-    Whole(BytesMut),
+    Whole(Assembly),
     Pieces(VecDeque<Piece>),
     Failed(TransferError),
     /// Nobody is interested any more.
     None,
+}
+
+/// A message that is put together.
+#[derive(Default)]
+struct Assembly {
+    bytes: BytesMut,
+    digests: PieceDigests,
 }
 
 impl Receiving {
@@ -295,7 +303,7 @@ impl Connection {
         }
         self.incoming.last = id;
         let body = match self.config.receive {
-            Receive::Whole => Body::Whole(BytesMut::new()),
+            Receive::Whole => Body::Whole(Assembly::default()),
             Receive::Pieces => Body::Pieces(VecDeque::new()),
         };
         self.incoming.transfers.push(Receiving {
@@ -375,10 +383,11 @@ impl Connection {
             (Body::None | Body::Failed(_), _) => return,
             (_, Some(error)) => return self.refuse_incoming(id, error),
             (Body::Pieces(pieces), None) => pieces.push_back(piece),
-            (Body::Whole(bytes), None) => {
+            (Body::Whole(assembly), None) => {
                 let rest = it.total.map_or(u64::MAX, |total| total - it.received);
                 let rest = usize::try_from(rest).unwrap_or(usize::MAX);
-                append(bytes, &piece.bytes, rest);
+                append(&mut assembly.bytes, &piece.bytes, rest);
+                assembly.digests.push(&piece);
                 it.taken += len.max(MIN_COST);
                 self.incoming.due = true;
             }
@@ -406,15 +415,17 @@ impl Connection {
             (Body::None | Body::Failed(_), _) => self.incoming.sweep(),
             (_, Some(fault)) => self.refuse_incoming(id, TransferError::Faulty(fault)),
             (Body::Pieces(_), None) => {}
-            (Body::Whole(bytes), None) => {
-                let content = core::mem::take(bytes).freeze();
+            (Body::Whole(assembly), None) => {
+                let Assembly { bytes, digests } = core::mem::take(assembly);
+                let content = bytes.freeze();
                 let content_type = it.content_type.clone();
                 it.body = Body::None;
                 it.answer = Some(Answer::Done);
                 self.incoming.due = true;
                 self.release_room();
                 self.stats.messages_received += 1;
-                self.push_event(Event::Message(Message::new(content_type, content)));
+                let message = Message::in_pieces(content_type, content, digests);
+                self.push_event(Event::Message(message));
             }
         }
     }

@@ -126,7 +126,7 @@ impl<R: Runtime> ClientBuilder<R> {
         let entropy = entropy::fresh(&self.runtime);
         let connection = Connection::client(config, entropy, now);
         let runtime = self.runtime.clone();
-        let link = Link::new(connection, socket, runtime.clone(), Arc::clone(&mailbox));
+        let link = Link::boxed(connection, socket, runtime.clone(), Arc::clone(&mailbox));
         runtime.spawn(
             Keeper {
                 settings: self,
@@ -310,7 +310,7 @@ impl<R: Runtime> Drop for Keeper<R> {
 }
 
 impl<R: Runtime> Keeper<R> {
-    async fn run(mut self, mut link: Link<R>) {
+    async fn run(mut self, mut link: Box<Link<R>>) {
         loop {
             let reason = poll_fn(|cx| self.poll_connection(&mut link, cx)).await;
             let unsent = link.take_unsent();
@@ -381,7 +381,7 @@ impl<R: Runtime> Keeper<R> {
         mut reason: CloseReason,
         mut lost: u64,
         mut closing: Option<Arc<str>>,
-    ) -> Option<Link<R>> {
+    ) -> Option<Box<Link<R>>> {
         loop {
             let backoff = match &mut self.settings.reconnect {
                 Some(backoff) if closing.is_none() && is_worth_retrying(&reason) => backoff,
@@ -417,7 +417,7 @@ impl<R: Runtime> Keeper<R> {
                     let entropy = entropy::fresh(runtime);
                     let connection = Connection::client(config, entropy, runtime.now());
                     let mailbox = Arc::clone(&self.mailbox);
-                    return Some(Link::new(connection, socket, runtime.clone(), mailbox));
+                    return Some(Link::boxed(connection, socket, runtime.clone(), mailbox));
                 }
             };
         }

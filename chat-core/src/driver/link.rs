@@ -19,7 +19,7 @@ const READ_BUFFER: usize = 64 * 1024;
 /// How many writes are made before the task looks at its other duties.
 const WRITES_PER_TURN: usize = 64;
 /// How many slices are written at once, to a peer that takes frames in any number.
-const SLICES: usize = 64;
+const SLICES: usize = 16;
 /// How many turns a task takes before it lets others run.
 const TURNS_PER_POLL: u32 = 16;
 
@@ -87,14 +87,15 @@ impl<R: Runtime> Drop for Link<R> {
 }
 
 impl<R: Runtime> Link<R> {
-    pub(super) fn new(
+    /// In a box, for a future keeps room for each place where it is moved to.
+    pub(super) fn boxed(
         connection: Connection,
         socket: Socket<R>,
         runtime: R,
         mailbox: Arc<Mailbox>,
-    ) -> Self {
+    ) -> Box<Self> {
         let sent_before = mailbox.lock().sent();
-        Self {
+        Box::new(Self {
             sleep: runtime.sleep(),
             connection,
             socket: Some(socket),
@@ -114,7 +115,7 @@ impl<R: Runtime> Link<R> {
             reading: true,
             writing: Writing::Open,
             turns: 0,
-        }
+        })
     }
 
     /// Works until there is an event for the application.

@@ -167,7 +167,7 @@ fn admit<R: Runtime, H: Handler>(
             };
             let connection =
                 Connection::server(Arc::clone(config), id, entropy::fresh(runtime), now);
-            let link = Link::new(connection, socket, runtime.clone(), mailbox);
+            let link = Link::boxed(connection, socket, runtime.clone(), mailbox);
             runtime.spawn(run(link, registered, Arc::clone(handler)));
             return;
         }
@@ -177,13 +177,13 @@ fn admit<R: Runtime, H: Handler>(
     if let Some(tally) = server.begin_refusal() {
         let reason = refusal.to_string();
         let connection = Connection::refuse(Arc::clone(config), &reason, now);
-        let link = Link::new(connection, socket, runtime.clone(), mailbox);
+        let link = Link::boxed(connection, socket, runtime.clone(), mailbox);
         runtime.spawn(refuse(link, server.clone(), tally));
     }
 }
 
 /// Runs a connection that is turned away.
-async fn refuse<R: Runtime, D>(mut link: Link<R>, server: Server<D>, tally: Tally<D>) {
+async fn refuse<R: Runtime, D>(mut link: Box<Link<R>>, server: Server<D>, tally: Tally<D>) {
     let turned_away = async {
         while !matches!(
             poll_fn(|cx| link.poll_event(cx, usize::MAX)).await,
@@ -214,7 +214,7 @@ impl<D> Drop for Registered<D> {
 
 /// Runs one connection from its first byte to its last.
 async fn run<R: Runtime, H: Handler>(
-    mut link: Link<R>,
+    mut link: Box<Link<R>>,
     registered: Registered<H::Data>,
     handler: Arc<H>,
 ) {

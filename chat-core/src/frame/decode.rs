@@ -1,5 +1,6 @@
 //! From bytes to frames, incrementally.
 
+use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::mem;
 
@@ -24,7 +25,7 @@ pub struct Decoder {
     stage: Stage,
     /// Part of the fixed header, then the JSON header until it can be trusted.
     head: Vec<u8>,
-    last: Option<CachedHeader>,
+    last: Option<Box<CachedHeader>>,
     /// The SHA-256 of the content of the last frame, where it was needed.
     digest: Option<Digest>,
     /// Where small contents are kept.
@@ -32,7 +33,7 @@ pub struct Decoder {
     /// A handshake that may lead to `sec` goes on.
     in_hello: bool,
     /// The last frame of such a handshake.
-    hello: Option<Hello>,
+    hello: Option<Box<Hello>>,
 }
 
 /// A frame of the handshake as it came: `sec` signs its bytes (PROTOCOL.md §4.7).
@@ -45,14 +46,10 @@ pub(crate) struct Hello {
     pub(crate) json: Vec<u8>,
 }
 
-#[expect(
-    clippy::large_enum_variant,
-    reason = "one per connection; a box would be an allocation per frame"
-)]
 enum Stage {
     Fixed,
     Header(FixedHeader),
-    Content(FixedHeader, Content),
+    Content(FixedHeader, Box<Content>),
     Failed(FrameError),
 }
 
@@ -93,7 +90,7 @@ impl Decoder {
 
     /// The last frame of such a handshake, as it came.
     pub(crate) fn take_hello(&mut self) -> Option<Hello> {
-        self.hello.take()
+        self.hello.take().map(|hello| *hello)
     }
 
     /// The handshake is over: nothing is given any more whose authentication code is wrong. `key` is
@@ -170,7 +167,7 @@ impl Decoder {
                         self.stage = Stage::Header(fixed);
                         return Ok(None);
                     }
-                    Some(content) => self.stage = Stage::Content(fixed, content),
+                    Some(content) => self.stage = Stage::Content(fixed, Box::new(content)),
                 },
                 Stage::Content(fixed, mut content) => {
                     match content.take(&fixed, input) {
@@ -178,7 +175,7 @@ impl Decoder {
                             self.stage = Stage::Content(fixed, content);
                             return Ok(None);
                         }
-                        Some(bytes) => return self.finish(&fixed, content, bytes).map(Some),
+                        Some(bytes) => return self.finish(&fixed, *content, bytes).map(Some),
                     };
                 }
             }
@@ -323,23 +320,23 @@ impl Decoder {
                     if !is_verified && header.is_err() {
                         return Err(FrameError::Mac);
                     }
-                    self.hello = Some(Hello {
+                    self.hello = Some(Box::new(Hello {
                         is_verified,
                         unsigned,
                         code: fixed.mac,
                         json: json.clone(),
-                    });
+                    }));
                 }
                 let header = header?;
                 let keep = json.len() <= MAX_CACHED && header.extra.repeats() && !self.in_hello;
                 if let Some(state) = fresh.filter(|_| keep) {
                     json.shrink_to_fit();
-                    self.last = Some(CachedHeader {
+                    self.last = Some(Box::new(CachedHeader {
                         header: header.clone(),
                         json,
                         crc: fixed.header_crc,
                         state,
-                    });
+                    }));
                 }
                 header
             }

@@ -1,5 +1,6 @@
 //! From frames to bytes.
 
+use alloc::boxed::Box;
 use alloc::vec::Vec;
 
 use bytes::{Bytes, BytesMut};
@@ -9,7 +10,7 @@ use uuid::Uuid;
 use super::fixed::{FixedHeader, UNSIGNED_LEN};
 use super::header::{CachedHeader, Header, MAX_CACHED};
 use super::{EncodeError, Extra, FIXED_HEADER_LEN, Frame, FrameKind, MAX_CONTENT, MAX_HEADER};
-use crate::key;
+use crate::key::{self, MacState};
 use crate::sign::{Digest, HeaderState, Seal, SessionKey, sha256};
 use crate::{ContentType, Key, Message};
 
@@ -21,7 +22,7 @@ const GATHER: usize = 4 * 1024;
 pub struct Encoder {
     /// `None`: the codes are made when the frames leave, by [`EncodedFrame::sign`].
     key: Option<Key>,
-    last: Option<CachedHeader>,
+    last: Option<Box<CachedHeader>>,
 }
 
 /// A frame as bytes: headers, then content.
@@ -167,7 +168,7 @@ impl Encoder {
         };
         let (code, seal) = match &header.state {
             HeaderState::Shared(mac) => {
-                let mut mac = mac.clone();
+                let mut mac = MacState::clone(mac);
                 mac.update(content);
                 (key::finish(mac), None)
             }
@@ -205,8 +206,8 @@ impl Encoder {
                 && header.extra == *said.extra
                 && (len == min_len || len > min_len && !last.padded())
         };
-        if !self.last.as_ref().is_some_and(same) {
-            self.last = Some(self.build(said, min_len)?);
+        if !self.last.as_deref().is_some_and(same) {
+            self.last = Some(Box::new(self.build(said, min_len)?));
         }
         Ok(())
     }
