@@ -7,6 +7,7 @@ use std::time::Duration;
 use chat_tokio::{Config, Endpoint, Key, Rate, Security};
 use clap::{ArgAction, Parser, Subcommand, ValueEnum};
 
+use crate::bench::Bench;
 use crate::exit::Failure;
 use crate::keys;
 
@@ -41,6 +42,8 @@ pub(crate) enum Command {
     Serve(Serve),
     /// Talk to a server, from a terminal or from a file.
     Connect(Connect),
+    /// Measure a server under load.
+    Bench(Box<Bench>),
     /// Make a key file.
     Keygen(Keygen),
 }
@@ -194,13 +197,8 @@ DURATION is a number with a unit: 500ms, 5s, 1m.";
 #[derive(clap::Args)]
 #[command(after_help = CONNECT_EXAMPLES)]
 pub(crate) struct Connect {
-    /// Connect to a TCP address or host name [without one: 127.0.0.1:9999; the default]
-    #[arg(long, value_name = "ADDR", num_args = 0..=1, default_missing_value = TCP,
-          conflicts_with = "unix", value_parser = parse_address)]
-    tcp: Option<String>,
-    /// Connect to a Unix socket [without a path: /tmp/chat.sock]
-    #[arg(long, value_name = "PATH", num_args = 0..=1, default_missing_value = UNIX)]
-    unix: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) target: Target,
     /// Talk from the terminal; the default
     #[arg(long, conflicts_with_all = ["file", "send"])]
     interactive: bool,
@@ -223,7 +221,19 @@ pub(crate) struct Connect {
     pub(crate) common: Common,
 }
 
-impl Connect {
+/// Where the server is.
+#[derive(clap::Args)]
+pub(crate) struct Target {
+    /// Connect to a TCP address or host name [without one: 127.0.0.1:9999; the default]
+    #[arg(long, value_name = "ADDR", num_args = 0..=1, default_missing_value = TCP,
+          conflicts_with = "unix", value_parser = parse_address)]
+    tcp: Option<String>,
+    /// Connect to a Unix socket [without a path: /tmp/chat.sock]
+    #[arg(long, value_name = "PATH", num_args = 0..=1, default_missing_value = UNIX)]
+    unix: Option<PathBuf>,
+}
+
+impl Target {
     /// Where to connect.
     pub(crate) fn endpoint(&self) -> Endpoint {
         match (&self.tcp, &self.unix) {

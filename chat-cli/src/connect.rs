@@ -101,7 +101,7 @@ async fn connect<R: rt::Runtime + Default>(
     if args.reconnect {
         builder = builder.reconnect(Backoff::default());
     }
-    builder.connect(args.endpoint()).await
+    builder.connect(args.target.endpoint()).await
 }
 
 fn is_terminal() -> bool {

@@ -42,6 +42,10 @@ impl Failure {
         Self::new(IO, text)
     }
 
+    pub(crate) fn protocol(text: impl Into<String>) -> Self {
+        Self::new(PROTOCOL, text)
+    }
+
     pub(crate) fn key(text: impl Into<String>) -> Self {
         Self::new(KEY, text)
     }

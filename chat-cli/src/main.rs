@@ -2,6 +2,7 @@
 
 mod args;
 mod arrivals;
+mod bench;
 mod connect;
 mod editor;
 mod exit;
@@ -32,7 +33,7 @@ fn main() -> ExitCode {
     let args = Args::parse();
     let default_log = match args.command {
         Command::Serve(_) => "info",
-        Command::Connect(_) | Command::Keygen(_) => "warn",
+        Command::Connect(_) | Command::Bench(_) | Command::Keygen(_) => "warn",
     };
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default_log));
     tracing_subscriber::fmt()
@@ -48,6 +49,7 @@ fn main() -> ExitCode {
         Command::Keygen(args) => keys::generate(&args.path),
         Command::Serve(args) => run(serve::run(args)),
         Command::Connect(args) => run(connect::run(args)),
+        Command::Bench(args) => run(bench::run(*args)),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -8,6 +8,7 @@ pub mod dribble;
 pub mod faulty;
 pub mod middle;
 pub mod pairs;
+pub mod peers;
 pub mod program;
 pub mod sim;
 pub mod soak;
