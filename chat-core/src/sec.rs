@@ -106,8 +106,8 @@ pub(crate) struct SessionKeys {
 }
 
 impl Handshake<'_> {
-    /// The keys, and the code of `session_ack`: it is the first frame of the client's.
-    pub(crate) fn derive(&self, key: &Key) -> (SessionKeys, crate::key::MacState) {
+    /// The keys, and what the code of `session_ack` is made of: it is the first frame of the client's.
+    pub(crate) fn derive(&self, key: &Key) -> (SessionKeys, Seal) {
         let Ack {
             unsigned,
             json,
@@ -125,7 +125,7 @@ impl Handshake<'_> {
                 &[b"chat sec 1 server", &transcript],
             ],
         );
-        let mut keys = SessionKeys {
+        let keys = SessionKeys {
             client: SessionKey::new(client),
             server: SessionKey::new(server),
         };
@@ -133,7 +133,6 @@ impl Handshake<'_> {
             header: sha256(&[json]),
             content: sha256(&[content]),
         };
-        let code = keys.client.next(unsigned, &seal);
-        (keys, code)
+        (keys, seal)
     }
 }

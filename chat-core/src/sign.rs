@@ -7,7 +7,7 @@ use bytes::Bytes;
 use hmac::Mac;
 use sha2::{Digest as _, Sha256};
 
-use crate::key::{self, Key, MacState};
+use crate::key::{self, Key, MacState, SessionMac};
 
 /// A SHA-256.
 pub(crate) type Digest = [u8; 32];
@@ -53,7 +53,7 @@ pub(crate) struct Seal {
 
 /// The key of one direction of one session, and the number of its next frame.
 pub(crate) struct SessionKey {
-    mac: MacState,
+    mac: SessionMac,
     sequence: u64,
 }
 
@@ -85,21 +85,30 @@ pub(crate) enum Signing {
 }
 
 impl SessionKey {
-    pub(crate) fn new(mac: MacState) -> Self {
+    pub(crate) fn new(mac: SessionMac) -> Self {
         Self { mac, sequence: 0 }
     }
 
     /// The code of the next frame: of its number, of what stands before the code, and of the digests of
     /// what follows it.
-    pub(crate) fn next(&mut self, fixed: &[u8], seal: &Seal) -> MacState {
-        let mut mac = self.mac.clone();
-        mac.update(&self.sequence.to_be_bytes());
-        mac.update(fixed);
-        mac.update(&seal.header);
-        mac.update(&seal.content);
+    pub(crate) fn next(&mut self, fixed: &[u8], seal: &Seal) -> [u8; 32] {
+        self.take(fixed, seal);
+        self.mac.finalize_reset().into_bytes().into()
+    }
+
+    /// Whether that is the code of the next frame, in constant time.
+    pub(crate) fn verify_next(&mut self, fixed: &[u8], seal: &Seal, code: &[u8]) -> bool {
+        self.take(fixed, seal);
+        key::verify_next(&mut self.mac, code)
+    }
+
+    fn take(&mut self, fixed: &[u8], seal: &Seal) {
+        self.mac.update(&self.sequence.to_be_bytes());
+        self.mac.update(fixed);
+        self.mac.update(&seal.header);
+        self.mac.update(&seal.content);
         // 2^64 frames take longer than anything lasts.
         self.sequence += 1;
-        mac
     }
 
     /// The last so many frames will not leave: others take their numbers.
@@ -127,8 +136,8 @@ impl Scheme {
         match (self, signing) {
             (Self::Session(key), Signing::Session { header, content }) => {
                 let content = content.finalize().into();
-                let mac = key.next(fixed, &Seal { header, content });
-                (key::verify(mac, code), Some(content))
+                let seal = Seal { header, content };
+                (key.verify_next(fixed, &seal, code), Some(content))
             }
             (Self::Shared(_), Signing::Shared(mac)) => (key::verify(mac, code), None),
             // Whoever changes the scheme forgets what was worked out under the one before.
@@ -150,8 +159,7 @@ impl Scheme {
                     header: *header,
                     content: sha256(&[content]),
                 };
-                let mac = key.next(fixed, &seal);
-                (key::verify(mac, code), Some(seal.content))
+                (key.verify_next(fixed, &seal, code), Some(seal.content))
             }
             (Self::Shared(_), HeaderState::Shared(mac)) => {
                 let mut mac = MacState::clone(mac);

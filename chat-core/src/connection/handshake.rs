@@ -5,9 +5,8 @@ use bytes::Bytes;
 use super::goodbye::error_text;
 use super::{Connection, Phase, Sort};
 use crate::frame::{
-    EncodedFrame, Extensions, Extra, Frame, FrameError, FrameKind, Hello, NONCE_LEN, SecHello,
+    EncodedFrame, Extensions, Extra, Frame, FrameError, FrameKind, Hello, NONCE_LEN, SecHello, sign,
 };
-use crate::key;
 use crate::sec::{Ack, Handshake};
 use crate::sign::{Digest, sha256};
 use crate::{
@@ -155,8 +154,8 @@ impl Connection {
             },
             binding: &self.binding_digest(),
         };
-        let (keys, code) = handshake.derive(&self.config.key);
-        ack.set_code(&key::finish(code));
+        let (mut keys, seal) = handshake.derive(&self.config.key);
+        sign(&mut ack.head, &mut keys.client, &seal);
         self.push(now, ack, Sort::Other);
         self.encoder.sign_later();
         self.outbox.set_session_key(keys.client);
@@ -199,8 +198,8 @@ impl Connection {
                     },
                     binding: &self.binding_digest(),
                 };
-                let (keys, code) = handshake.derive(key);
-                if !key::verify(code, &hello.code) {
+                let (mut keys, seal) = handshake.derive(key);
+                if !keys.client.verify_next(&hello.unsigned, &seal, &hello.code) {
                     return self.fail(now, FrameError::Mac.into());
                 }
                 self.identity = Some(identity);

@@ -49,11 +49,6 @@ impl EncodedFrame {
         (&fixed[..UNSIGNED_LEN], rest)
     }
 
-    /// Gives it another code.
-    pub(crate) fn set_code(&mut self, code: &[u8; 32]) {
-        self.head[UNSIGNED_LEN..FIXED_HEADER_LEN].copy_from_slice(code);
-    }
-
     /// The bytes in one piece.
     pub fn to_vec(&self) -> Vec<u8> {
         [&self.head[..], &self.content[..]].concat()
@@ -62,7 +57,7 @@ impl EncodedFrame {
 
 /// Gives a frame the code that it has none of yet: that of the next frame under this key.
 pub(crate) fn sign(head: &mut [u8], key: &mut SessionKey, seal: &Seal) {
-    let code = key::finish(key.next(&head[..UNSIGNED_LEN], seal));
+    let code = key.next(&head[..UNSIGNED_LEN], seal);
     head[UNSIGNED_LEN..FIXED_HEADER_LEN].copy_from_slice(&code);
 }
 

@@ -203,10 +203,11 @@ async fn rest(
         && all_read
         && plan.items.iter().all(|(_, item)| is_kind(item))
     {
-        if plan.clients().any(|it| it.bandwidth < 1_000_000) {
-            // Streams that a relay forwards are not waited for above.
-            director.pause(Duration::from_mins(10)).await;
-        }
+        // Buffers are kept until the next timer fires, and streams that a relay forwards over slow lines
+        // are not waited for above.
+        let slow = plan.clients().any(|it| it.bandwidth < 1_000_000);
+        let pause = Duration::from_mins(if slow { 10 } else { 1 });
+        director.pause(pause).await;
         let held = memory().saturating_sub(before);
         let most = IDLE * (plan.clients().count() + 4);
         if held > most {
