@@ -54,6 +54,8 @@ impl Connection {
     }
 
     fn established_timeout(&mut self, now: Instant) {
+        // Before there is a `ping` in them.
+        self.release_buffers();
         let is_due = |due: Option<Instant>| due.is_some_and(|due| due <= now);
         if is_due(self.stall_due()) {
             return self.end(CloseReason::Timeout(Timeout::Stall));
@@ -91,7 +93,6 @@ impl Connection {
             self.ping(now);
         }
         self.fill(now);
-        self.release_buffers();
     }
 
     /// The silence while this end refused input was not the peer's: it counts from now.
