@@ -3,13 +3,13 @@
 
 mod support;
 
-use chat_core::Key;
 use chat_core::frame::{Decoder, Encoder, Frame, FrameError, FrameKind, Limits};
+use chat_core::{Config, Event, Key, Role};
 use proptest::collection::vec;
 use proptest::prelude::*;
 
 use support::{
-    Decoded, any_cuts, decode, encode, frame, header_json, pieces, property, raw_frame,
+    Decoded, Solo, any_cuts, decode, encode, frame, header_json, pieces, property, raw_frame, secs,
     similar_frame,
 };
 
@@ -136,5 +136,30 @@ fn longer_headers_than_are_kept_repeat_like_any_other() {
         assert_eq!((decoded.frames.len(), decoded.end), (2, Ok(0)), "{len}");
         let half = decode(&mut fresh_decoder(), bytes.chunks(len / 2));
         assert_eq!(half, decoded, "{len}");
+    }
+}
+
+/// What is kept for the next frame is let go of when a timer fires.
+#[test]
+fn a_timer_in_the_middle_of_a_frame_changes_nothing() {
+    let config = Config::default()
+        .heartbeat(Some(secs(1)))
+        .idle_timeout(None);
+    for role in [Role::Client, Role::Server] {
+        let message = frame(FrameKind::Message, "the same header again");
+        let bytes = encode(&message);
+        for at in 1..bytes.len() {
+            let mut solo = Solo::established(role, config.clone());
+            solo.feed(&message);
+            solo.feed_bytes(&bytes[..at]);
+            solo.wait(secs(2));
+            solo.sent();
+            solo.feed_bytes(&bytes[at..]);
+            solo.feed(&message);
+            let arrived = solo.events();
+            assert_eq!(arrived.len(), 3, "{role:?}, cut at {at}: {arrived:?}");
+            let is_right = |event: &Event| matches!(event, Event::Message(it) if it.content() == &message.content);
+            assert!(arrived.iter().all(is_right), "{arrived:?}");
+        }
     }
 }

@@ -443,9 +443,11 @@ impl Connection {
         has_timers && matches!(self.phase, Phase::Established)
     }
 
-    /// Lets go of the buffers that are empty.
+    /// Lets go of the buffers that are empty, and of what was kept for the next frame.
     fn release_buffers(&mut self) {
         self.outbox.release();
+        self.encoder.forget();
+        self.decoder.forget();
         if self.inbox.is_empty() {
             self.inbox = VecDeque::new();
         }

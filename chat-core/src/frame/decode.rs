@@ -114,6 +114,13 @@ impl Decoder {
         self.limits = limits;
     }
 
+    /// Lets go of what was kept from the last frame, unless the next has begun and may need it.
+    pub(crate) fn forget(&mut self) {
+        if matches!(self.stage, Stage::Fixed) {
+            self.last = None;
+        }
+    }
+
     /// Lets go of an unfinished frame and of what was kept from the last: nothing will follow.
     pub(crate) fn clear(&mut self) {
         self.stage = Stage::Fixed;
@@ -328,7 +335,7 @@ impl Decoder {
                     }));
                 }
                 let header = header?;
-                let keep = json.len() <= MAX_CACHED && header.extra.repeats() && !self.in_hello;
+                let keep = header.repeats() && json.len() <= MAX_CACHED && !self.in_hello;
                 if let Some(state) = fresh.filter(|_| keep) {
                     json.shrink_to_fit();
                     self.last = Some(Box::new(CachedHeader {

@@ -8,7 +8,7 @@ use hmac::Mac;
 use uuid::Uuid;
 
 use super::fixed::{FixedHeader, UNSIGNED_LEN};
-use super::header::{CachedHeader, Header, MAX_CACHED};
+use super::header::{CachedHeader, Header, MAX_CACHED, repeats};
 use super::{EncodeError, Extra, FIXED_HEADER_LEN, Frame, FrameKind, MAX_CONTENT, MAX_HEADER};
 use crate::key::{self, MacState};
 use crate::sign::{Digest, HeaderState, Seal, SessionKey, sha256};
@@ -74,6 +74,11 @@ impl Encoder {
     pub(crate) fn sign_later(&mut self) {
         self.key = None;
         // What was worked out under the key.
+        self.last = None;
+    }
+
+    /// Lets go of what was kept from the last frame.
+    pub(crate) fn forget(&mut self) {
         self.last = None;
     }
 
@@ -145,7 +150,8 @@ impl Encoder {
         }
         let min_header = min_len.saturating_sub(FIXED_HEADER_LEN + content.len());
         let once;
-        let header = if said.extra.repeats() {
+        let repeats = repeats(said.kind, said.extra);
+        let header = if repeats {
             self.find_header(said, min_header)?;
             // Just found or made.
             self.last.as_ref().expect("the header was built")
@@ -185,7 +191,7 @@ impl Encoder {
         head.extend_from_slice(&code);
         head.extend_from_slice(&header.json);
         head.extend_from_slice(gathered);
-        if header.json.len() > MAX_CACHED && said.extra.repeats() {
+        if repeats && header.json.len() > MAX_CACHED {
             self.last = None;
         }
         Ok(seal)

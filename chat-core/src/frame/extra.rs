@@ -150,11 +150,6 @@ impl Extra {
             Self::Chunk(chunk) => chunk.push_json(out),
         }
     }
-
-    /// Whether the next frame of its kind is likely to say the same.
-    pub(super) fn repeats(&self) -> bool {
-        !matches!(self, Self::Chunk(_))
-    }
 }
 
 impl Extensions {

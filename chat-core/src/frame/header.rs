@@ -48,6 +48,11 @@ impl Header {
         })
     }
 
+    /// Whether it is worth keeping.
+    pub(super) fn repeats(&self) -> bool {
+        repeats(self.kind, &self.extra)
+    }
+
     /// The frame that has this header.
     pub(super) fn frame(&self, content: Bytes) -> Frame {
         Frame {
@@ -89,6 +94,11 @@ pub(super) struct CachedHeader {
     pub(super) crc: u32,
     /// What its part in the authentication code is.
     pub(super) state: HeaderState,
+}
+
+/// Whether the header is worth keeping, for the next is likely to be the same: those of messages are.
+pub(super) fn repeats(kind: FrameKind, extra: &Extra) -> bool {
+    kind == FrameKind::Message && *extra == Extra::None
 }
 
 /// Longer headers are not kept: an idle connection should be small.
