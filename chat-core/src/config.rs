@@ -31,6 +31,7 @@ const MAX_CONTENT_TYPE: usize = 8 * 1024;
 ///     .idle_timeout(Some(Duration::from_mins(1)));
 /// ```
 #[derive(Clone, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "settings, each of its own")]
 pub struct Config {
     pub(crate) key: Key,
     identities: Arc<BTreeMap<KeyId, (Arc<str>, Key)>>,
