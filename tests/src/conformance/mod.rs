@@ -276,7 +276,8 @@ macro_rules! conformance {
                     a_recorded_client_proves_nothing, a_recorded_offer_talks_nobody_down,
                     a_goodbye_that_is_cut_off_is_missed, without_sec_frames_can_be_moved;
                 trust: only_a_unix_socket_is_trusted, a_channel_is_signed_if_one_end_wants_it,
-                    a_client_that_comes_back_trusts_again, damage_is_found_on_a_trusted_channel,
+                    a_client_that_comes_back_trusts_again,
+                    a_server_that_nobody_knows_is_not_trusted, damage_is_found_on_a_trusted_channel,
                     a_broadcast_reaches_the_trusted_and_others;
             );
         }

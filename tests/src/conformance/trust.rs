@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use chat_core::driver::{Client, ClientEvent, Echo, Endpoint, Relay, Server};
+use chat_core::driver::{Client, ClientBuilder, ClientEvent, Echo, Endpoint, Relay, Server};
 use chat_core::frame::FrameError;
 use chat_core::{
     Backoff, CloseReason, Config, Message, ProtocolError, Receive, Security, Transfer,
@@ -11,6 +11,7 @@ use chat_core::{
 
 use super::streams::{all, incoming, sessions};
 use super::{Adapter, Kind, World, end, message};
+use crate::dribble::Dribble;
 use crate::middle::{Act, Seen, Way, middle};
 use crate::{join, pattern};
 
@@ -142,6 +143,18 @@ pub async fn a_client_that_comes_back_trusts_again<A: Adapter>(world: World<A>) 
         };
         world.until("the next session", is_next).await;
     }
+    server.stop().await;
+}
+
+/// A runtime that does not say who listens at the other end of a socket: that is signed.
+pub async fn a_server_that_nobody_knows_is_not_trusted<A: Adapter>(world: World<A>) {
+    let server = world.server(Echo).config(trusting()).bind().await.unwrap();
+    let runtime = Dribble::new(world.runtime.clone());
+    let client = ClientBuilder::with_runtime(runtime).config(trusting());
+    let client = client.connect(server.endpoints()[0].clone()).await.unwrap();
+    client.send(Message::binary(pattern(300))).await.unwrap();
+    assert_eq!(message(&client).await.content().len(), 300);
+    assert!(client.stats().bytes_hashed >= 300);
     server.stop().await;
 }
 
