@@ -10,7 +10,7 @@ use chat_core::{
 
 use support::chunk::{IMAGE, carry, every_extension, greeting, greeting_json, image, noise, open};
 use support::sec::{Keys, frames_of, hello};
-use support::{Pair, SESSION, START, Solo, encode, frame, kinds, no_timers, raw_frame};
+use support::{Pair, SESSION, START, Solo, encode, frame, kinds, no_timers, raw_frame, sign_again};
 
 const ROLES: [Role; 2] = [Role::Client, Role::Server];
 const MAC: CloseReason = CloseReason::Protocol(ProtocolError::Frame(FrameError::Mac));
@@ -202,6 +202,28 @@ fn what_follows_has_zeros_for_a_code() {
         for frame in sent {
             assert_eq!(frame[32..64], [0; 32]);
         }
+    }
+}
+
+#[test]
+fn an_answer_goes_before_what_waits_for_nothing_is_numbered() {
+    for role in ROLES {
+        let (mut solo, _) = proven(role);
+        solo.sent_bytes();
+        for _ in 0..10 {
+            solo.send(image(4_000));
+        }
+        solo.feed_bytes(&bare(&ping()));
+        let sent = frames_of(&solo.sent_bytes().concat());
+        let of = |raw: &Vec<u8>| {
+            let mut raw = raw.clone();
+            sign_again(&mut raw);
+            support::whole(&raw).frames[0].kind
+        };
+        let kinds: Vec<FrameKind> = sent.iter().map(of).collect();
+        let mut expected = [FrameKind::Message; 11];
+        expected[1] = FrameKind::Heartbeat;
+        assert_eq!(kinds, expected);
     }
 }
 
