@@ -10,9 +10,9 @@ use async_std::net::{TcpListener, TcpStream, ToSocketAddrs};
 use async_std::os::unix::net::{UnixListener, UnixStream};
 use async_std::task;
 use chat_core::Instant;
-use chat_core::driver::Peer;
 use chat_core::driver::futures_io::FuturesIo;
 use chat_core::driver::rt::{Clock, Listener, Runtime, Sleep};
+use chat_core::driver::{Peer, UnixCredentials};
 
 /// The async-std runtime, as the driver sees it.
 #[derive(Clone, Copy, Debug, Default)]
@@ -52,6 +52,10 @@ impl Runtime for AsyncStd {
 
     async fn connect_unix(&self, path: &Path) -> io::Result<FuturesIo<UnixStream>> {
         UnixStream::connect(path).await.map(unix)
+    }
+
+    fn unix_peer(&self, stream: &FuturesIo<UnixStream>) -> Option<UnixCredentials> {
+        UnixCredentials::of(stream.get_ref()).ok()
     }
 
     fn tcp_listener(&self, listener: std::net::TcpListener) -> io::Result<TcpAccept> {

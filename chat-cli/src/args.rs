@@ -58,6 +58,8 @@ Examples:
       let others in, each with a key of their own; the log says who is who
   chat-cli serve --unix /run/chat.sock --allow-uid 1000,1001
       let two users of this machine in, and nobody else
+  chat-cli serve --unix ./chat.sock --trust-unix
+      do without signing messages for clients that are told the same
   chat-cli serve --unix ./chat.sock --echo
       send each message back to its sender only
 
@@ -133,7 +135,7 @@ impl Serve {
         let rate = |number: u64| (number > 0).then(|| Rate::per_second(number));
         let mut config = self
             .common
-            .config(key)?
+            .config(key, &self.endpoints())?
             .message_rate(rate(self.max_rate))
             .byte_rate(rate(self.max_bandwidth))
             .error_rate(rate(self.max_errors).map(|_| Rate::per_second(1).burst(self.max_errors)));
@@ -273,6 +275,11 @@ pub(crate) struct Common {
     /// machine]
     #[arg(long, value_name = "LEVEL")]
     min_security: Option<MinSecurity>,
+    /// Do not sign messages over Unix sockets where the other end does not either: only the handshake
+    /// is. Not for the socket of a bridge, such as those of socat or ssh -L: whoever is behind it could
+    /// change messages unnoticed
+    #[arg(long)]
+    trust_unix: bool,
     /// What carries the connections; "cargo run --features async-std,smol" builds the others in
     #[arg(long, value_name = "NAME", default_value = "tokio")]
     pub(crate) runtime: Runtime,
@@ -293,14 +300,22 @@ impl Common {
         }
     }
 
-    /// The settings of connections.
-    pub(crate) fn config(&self, key: Key) -> Result<Config, Failure> {
+    /// The settings of connections over these.
+    pub(crate) fn config(&self, key: Key, endpoints: &[Endpoint]) -> Result<Config, Failure> {
+        let is_unix = |it: &Endpoint| matches!(it, Endpoint::Unix(_));
+        if self.trust_unix && !endpoints.iter().any(is_unix) {
+            return Err(Failure::usage(
+                "--trust-unix is for Unix sockets, and there is none; give --unix, or leave it out: over \
+                 TCP every message is signed",
+            ));
+        }
         if !self.idle_timeout.is_zero() && self.idle_timeout <= self.heartbeat {
             return Err(Failure::usage(
                 "--idle-timeout must be longer than --heartbeat, or 0s for none",
             ));
         }
         let config = Config::new(key)
+            .trust_channel(self.trust_unix)
             .heartbeat(Some(self.heartbeat))
             .idle_timeout(Some(self.idle_timeout));
         Ok(match self.min_security {

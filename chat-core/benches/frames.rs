@@ -151,7 +151,7 @@ fn session_key(len: usize) -> Side {
     let header: [u8; 32] = Sha256::digest(&kept).into();
     let key = HmacReset::<Sha256>::new_from_slice(&[7; 32]).expect("any length will do");
     let (mut sender, mut receiver) = (key.clone(), key);
-    let take = |mac: &mut HmacReset<Sha256>, number: u64, fixed: &[u8], content: &[u8]| {
+    let take = move |mac: &mut HmacReset<Sha256>, number: u64, fixed: &[u8], content: &[u8]| {
         let content: [u8; 32] = Sha256::digest(black_box(content)).into();
         mac.update(&number.to_be_bytes());
         mac.update(fixed);
@@ -281,7 +281,7 @@ fn main() {
         benches(&mut criterion);
         criterion.final_summary();
     }
-    if !has("--test") && !has("--list") {
+    if !["--test", "--list", "--profile-time"].into_iter().any(has) {
         report();
     }
 }

@@ -31,10 +31,12 @@ const MAX_CONTENT_TYPE: usize = 8 * 1024;
 ///     .idle_timeout(Some(Duration::from_mins(1)));
 /// ```
 #[derive(Clone, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "settings, each of its own")]
 pub struct Config {
     pub(crate) key: Key,
     identities: Arc<BTreeMap<KeyId, (Arc<str>, Key)>>,
     pub(crate) sec: bool,
+    pub(crate) trust: bool,
     pub(crate) min_security: Option<Security>,
     pub(crate) handshake_timeout: Duration,
     pub(crate) heartbeat: Option<Duration>,
@@ -79,6 +81,7 @@ impl Config {
             key,
             identities: Arc::default(),
             sec: true,
+            trust: false,
             min_security: None,
             handshake_timeout: Duration::from_secs(10),
             heartbeat: Some(Duration::from_secs(5)),
@@ -205,6 +208,23 @@ impl Config {
     #[must_use]
     pub fn sec(mut self, yes: bool) -> Self {
         self.sec = yes;
+        self
+    }
+
+    /// Whether to trust the channel below where the other end does so too: no. Both ends show with
+    /// [`sec`](Self::sec), without which this does nothing, that they hold the key; what they say after
+    /// that is not signed (PROTOCOL.md §4.8). It saves the hashing, and checksums still find damage.
+    ///
+    /// Only for a channel that nobody else can write to. A Unix socket is one, unless it is the end of
+    /// a bridge: behind one that `socat` or `ssh -L` has opened is a network, and neither end can tell.
+    /// Whoever is on it can then change, repeat, leave out and make messages.
+    ///
+    /// Servers and clients of the adapters do so only over Unix sockets where the kernel says who the
+    /// other end is, and never over TCP. A bare [`Connection`](crate::Connection) takes this at its
+    /// word.
+    #[must_use]
+    pub fn trust_channel(mut self, yes: bool) -> Self {
+        self.trust = yes;
         self
     }
 
@@ -367,6 +387,7 @@ impl Config {
             }),
             // Other ones for each connection.
             sec: None,
+            trust: self.sec && self.trust,
         }
     }
 

@@ -38,7 +38,8 @@ pub enum Security {
     /// recorded a session can replay it to a client.
     #[default]
     Legacy,
-    /// `sec`: every frame is authenticated for its session, its direction and its place.
+    /// `sec`: every frame is authenticated for its session, its direction and its place. Where both
+    /// ends [trust the channel](crate::Config::trust_channel), only those of the handshake are.
     Sec,
 }
 

@@ -1,5 +1,5 @@
 //! What the authentication code of a frame is made of: under the shared key, or under a key of the
-//! session and the direction (PROTOCOL.md §2.1 and §4.7).
+//! session and the direction, or of nothing (PROTOCOL.md §2.1, §4.7 and §4.8).
 
 use alloc::boxed::Box;
 
@@ -41,7 +41,22 @@ pub(crate) enum Scheme {
     Shared(Key),
     /// `sec`: everything, in its place.
     Session(SessionKey),
+    /// `trust`: the code is [`NO_CODE`].
+    Trusted,
 }
+
+/// How the frames of one direction get their codes.
+pub(crate) enum Codes {
+    /// At once, under the shared key.
+    Shared(Key),
+    /// When they leave, under a key of the session.
+    Later,
+    /// They have none.
+    Trusted,
+}
+
+/// What stands in place of a code where there is none.
+pub(crate) const NO_CODE: [u8; 32] = [0; 32];
 
 /// What the code of a frame is made of beside its fixed header and its number: known when the frame is
 /// made, while the number is known only when it leaves, for others may overtake it.
@@ -62,18 +77,39 @@ pub(crate) struct SessionKey {
 pub(crate) enum HeaderState {
     Shared(Box<MacState>),
     Session(Digest),
+    Trusted,
 }
 
 impl HeaderState {
-    /// Hashes a JSON header, under the shared key or under none.
-    pub(crate) fn of(key: Option<&Key>, json: &[u8]) -> Self {
-        match key {
-            Some(key) => {
-                let mut mac = key.mac();
-                mac.update(json);
-                Self::Shared(Box::new(mac))
-            }
-            None => Self::Session(sha256(&[json])),
+    /// Hashes a JSON header under the shared key.
+    fn shared(key: &Key, json: &[u8]) -> Self {
+        let mut mac = key.mac();
+        mac.update(json);
+        Self::Shared(Box::new(mac))
+    }
+
+    /// Hashes a JSON header under none.
+    fn session(json: &[u8]) -> Self {
+        Self::Session(sha256(&[json]))
+    }
+}
+
+impl Codes {
+    /// Hashes a JSON header, if that is of use.
+    pub(crate) fn header(&self, json: &[u8]) -> HeaderState {
+        match self {
+            Self::Shared(key) => HeaderState::shared(key, json),
+            Self::Later => HeaderState::session(json),
+            Self::Trusted => HeaderState::Trusted,
+        }
+    }
+
+    /// Whether a content has to be hashed whose SHA-256 is known, or is not.
+    pub(crate) fn hash(&self, is_known: bool) -> bool {
+        match self {
+            Self::Shared(_) => true,
+            Self::Later => !is_known,
+            Self::Trusted => false,
         }
     }
 }
@@ -82,6 +118,7 @@ impl HeaderState {
 pub(crate) enum Signing {
     Shared(MacState),
     Session { header: Digest, content: Sha256 },
+    Trusted,
 }
 
 impl SessionKey {
@@ -118,15 +155,16 @@ impl SessionKey {
 }
 
 impl Scheme {
-    /// Hashes a JSON header.
+    /// Hashes a JSON header, if that is of use.
     pub(crate) fn header(&self, json: &[u8]) -> HeaderState {
         match self {
-            Self::Shared(key) => HeaderState::of(Some(key), json),
-            Self::Session(_) => HeaderState::of(None, json),
+            Self::Shared(key) => HeaderState::shared(key, json),
+            Self::Session(_) => HeaderState::session(json),
+            Self::Trusted => HeaderState::Trusted,
         }
     }
 
-    /// Verifies a frame, in constant time. Returns the digest of its content if that was needed.
+    /// Verifies a frame, in constant time where there is a secret. Returns the digest of its content if that was needed.
     pub(crate) fn verify(
         &mut self,
         signing: Signing,
@@ -140,6 +178,7 @@ impl Scheme {
                 (key.verify_next(fixed, &seal, code), Some(content))
             }
             (Self::Shared(_), Signing::Shared(mac)) => (key::verify(mac, code), None),
+            (Self::Trusted, Signing::Trusted) => (*code == NO_CODE, None),
             // Whoever changes the scheme forgets what was worked out under the one before.
             _ => unreachable!("a frame that began under one key ends under another"),
         }
@@ -166,6 +205,7 @@ impl Scheme {
                 mac.update(content);
                 (key::verify(mac, code), None)
             }
+            (Self::Trusted, HeaderState::Trusted) => (code == NO_CODE, None),
             _ => unreachable!("a header that was hashed under another key is forgotten"),
         }
     }
@@ -180,6 +220,7 @@ impl Signing {
                 header: *digest,
                 content: Sha256::new(),
             },
+            HeaderState::Trusted => Self::Trusted,
         }
     }
 
@@ -188,6 +229,7 @@ impl Signing {
         match self {
             Self::Shared(mac) => mac.update(part),
             Self::Session { content, .. } => content.update(part),
+            Self::Trusted => {}
         }
     }
 }

@@ -5,7 +5,8 @@
 //! each of its fields is compared with a constant, a limit or what is signed; a length that says more
 //! than there is makes a frame that is never whole, and so the stream ends inside of it. With `sec`, one
 //! set of bits is noticed later than in its own frame: those of a `session_init` whose code may be that
-//! of a key that the client does not hold (§4.7).
+//! of a key that the client does not hold (§4.7). On a trusted channel the checksums are left, and the
+//! zeros where the code would be: they notice each bit too, if it is the only one (§4.8).
 
 mod support;
 
@@ -123,6 +124,12 @@ fn sec_with_and_without_pieces_cut_off_anywhere_ends_with_the_true_reason() {
     ends_of(&[Set::All], 2_500);
 }
 
+#[test]
+fn a_trusted_channel_cut_off_anywhere_ends_with_the_true_reason() {
+    ends_of(&[Set::SecTrust], 1_100);
+    ends_of(&[Set::AllTrust], 2_500);
+}
+
 /// Each bit of the stream is flipped, each time in a conversation of its own that goes on to its end.
 /// Returns how many.
 fn every_flip(side: &Side) -> usize {
@@ -197,4 +204,8 @@ flips! {
     a_server_with_all_but_pieces_takes_no_flipped_bit: AllButChunk, Server, 9_000;
     a_client_with_everything_takes_no_flipped_bit: All, Client, 20_000;
     a_server_with_everything_takes_no_flipped_bit: All, Server, 20_000;
+    a_client_on_a_trusted_channel_takes_no_flipped_bit: SecTrust, Client, 10_000;
+    a_server_on_a_trusted_channel_takes_no_flipped_bit: SecTrust, Server, 9_000;
+    a_client_with_everything_on_a_trusted_channel_takes_no_flipped_bit: AllTrust, Client, 20_000;
+    a_server_with_everything_on_a_trusted_channel_takes_no_flipped_bit: AllTrust, Server, 20_000;
 }

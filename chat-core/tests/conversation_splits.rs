@@ -128,6 +128,12 @@ fn everything_cut_anywhere_is_the_same() {
     splits_of(Set::All, 2_500);
 }
 
+#[test]
+fn sec_alone_or_everything_on_a_trusted_channel_cut_anywhere_is_the_same() {
+    splits_of(Set::SecTrust, 1_100);
+    splits_of(Set::AllTrust, 2_500);
+}
+
 /// A greeting, a message and a goodbye in version 1, as short as they can be written.
 fn short(to: Role) -> Vec<u8> {
     let greeting = match to {

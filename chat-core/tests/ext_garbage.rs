@@ -63,6 +63,7 @@ fn any_json() -> impl Strategy<Value = String> {
         "content",
         "limits",
         "coalesce",
+        "trust",
         "ping",
         "chunk",
     ]);

@@ -51,7 +51,7 @@ fn wrong_ext() -> Vec<String> {
     let mut wrong: Vec<String> = ["null", "7", "\"chunk\"", "[]", "true"]
         .map(Into::into)
         .into();
-    for member in ["limits", "coalesce", "ping", "chunk"] {
+    for member in ["limits", "coalesce", "ping", "chunk", "trust"] {
         for value in ["null", "7", "\"\"", "[]", "false"] {
             wrong.push(format!("{{\"{member}\": {value}}}"));
         }

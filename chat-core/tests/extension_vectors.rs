@@ -140,6 +140,7 @@ fn extensions(ext: &Value) -> Extensions {
         transfers: small(&it["transfers"]),
         message: it.get("message").map(number),
     });
+    extensions.trust = ext.get("trust").is_some();
     extensions
 }
 
@@ -260,4 +261,5 @@ fn every_op_and_every_extension_has_a_vector() {
     assert!(has(|ext| ext.coalesce));
     assert!(has(|ext| ext.ping.is_some()));
     assert!(has(|ext| ext.chunk.is_some()));
+    assert!(has(|ext| ext.trust));
 }

@@ -77,7 +77,8 @@ fn the_longest_offer_fits_into_one_read() {
         .ping_timeout(Some(secs(u64::MAX)))
         .window(u32::MAX)
         .max_transfers(u32::MAX)
-        .max_message(MAX_INTEGER);
+        .max_message(MAX_INTEGER)
+        .trust_channel(true);
     let bytes = Solo::new(Role::Server, config.clone()).sent_bytes();
     assert_eq!(bytes.len(), 1, "one frame alone");
     assert!(bytes[0].len() <= 1024, "{}", bytes[0].len());

@@ -8,9 +8,9 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use chat_core::Instant;
-use chat_core::driver::Peer;
 use chat_core::driver::futures_io::FuturesIo;
 use chat_core::driver::rt::{Clock, Listener, Runtime, Sleep};
+use chat_core::driver::{Peer, UnixCredentials};
 use smol::{Async, Timer};
 
 /// The smol runtime, as the driver sees it.
@@ -52,6 +52,10 @@ impl Runtime for Smol {
 
     async fn connect_unix(&self, path: &Path) -> io::Result<Self::UnixStream> {
         Async::<UnixStream>::connect(path).await.map(unix)
+    }
+
+    fn unix_peer(&self, stream: &Self::UnixStream) -> Option<UnixCredentials> {
+        UnixCredentials::of(stream.get_ref()).ok()
     }
 
     fn tcp_listener(&self, listener: TcpListener) -> io::Result<Accept<TcpListener>> {

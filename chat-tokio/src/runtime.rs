@@ -8,8 +8,8 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use chat_core::Instant;
-use chat_core::driver::Peer;
 use chat_core::driver::rt::{Listener, Runtime, Sleep, Stream};
+use chat_core::driver::{Peer, UnixCredentials};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 
@@ -63,6 +63,10 @@ impl Runtime for Tokio {
 
     async fn connect_unix(&self, path: &Path) -> io::Result<Io<UnixStream>> {
         UnixStream::connect(path).await.map(Io)
+    }
+
+    fn unix_peer(&self, stream: &Io<UnixStream>) -> Option<UnixCredentials> {
+        UnixCredentials::of(&stream.0).ok()
     }
 
     fn tcp_listener(&self, listener: std::net::TcpListener) -> io::Result<TcpAccept> {

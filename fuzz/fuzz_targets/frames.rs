@@ -40,6 +40,7 @@ enum More {
         ping: Option<u32>,
         chunk: Option<(u16, u32, u32, Option<u64>)>,
         sec: Option<[u8; 32]>,
+        trust: bool,
     },
     Chunk(u64, Op),
 }
@@ -65,6 +66,7 @@ fn extra(kind: FrameKind, more: Option<More>, key: KeyId) -> Extra {
                 ping,
                 chunk,
                 sec,
+                trust,
             }),
         ) => {
             let mut extensions = Extensions::default();
@@ -81,6 +83,7 @@ fn extra(kind: FrameKind, more: Option<More>, key: KeyId) -> Extra {
                 nonce,
                 key: Some(key),
             });
+            extensions.trust = trust;
             Extra::Extensions(extensions)
         }
         (FrameKind::Chunk, Some(More::Chunk(id, op))) => {

@@ -54,6 +54,8 @@ fn shared(of: Extensions, with: &Extensions) -> Extensions {
     both.coalesce = of.coalesce && with.coalesce;
     both.ping = of.ping.filter(|_| with.ping.is_some());
     both.chunk = of.chunk.filter(|_| with.chunk.is_some());
+    // No settings here trust a channel.
+    both.trust = of.trust && with.trust;
     both
 }
 

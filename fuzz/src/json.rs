@@ -60,7 +60,7 @@ pub enum Style {
     Wide,
 }
 
-const WORDS: [&str; 39] = [
+const WORDS: [&str; 40] = [
     "type",
     "content_type",
     "session_id",
@@ -69,6 +69,7 @@ const WORDS: [&str; 39] = [
     "limits",
     "content",
     "coalesce",
+    "trust",
     "ping",
     "timeout",
     "size",

@@ -43,7 +43,7 @@ enum How {
 }
 
 /// Each extension with its parameters, and what these are usually.
-const MEMBERS: [(&str, &[(&str, u64)]); 6] = [
+const MEMBERS: [(&str, &[(&str, u64)]); 7] = [
     ("limits", &[("content", 1)]),
     ("coalesce", &[]),
     ("ping", &[("timeout", 3000)]),
@@ -57,6 +57,7 @@ const MEMBERS: [(&str, &[(&str, u64)]); 6] = [
         ],
     ),
     ("sec", &[("nonce", 32), ("key", 8)]),
+    ("trust", &[]),
     ("later", &[("x", 1)]),
 ];
 

@@ -133,6 +133,7 @@ pub fn extensions(ext: &Value) -> Option<(Extensions, Option<Sec>)> {
                 known.max_content = Some(number(content, 1, 10_485_760)?);
             }
             "coalesce" => known.coalesce = value.is_object(),
+            "trust" => known.trust = value.is_object(),
             "ping" => known.ping = Some(number(integer(value, "timeout")??, 3000, u32::MAX)?),
             "chunk" => {
                 let size = number(integer(value, "size")??, 1024, 65_536)?;
@@ -158,7 +159,7 @@ pub fn extensions(ext: &Value) -> Option<(Extensions, Option<Sec>)> {
             }
             _ => {}
         }
-        if name == "coalesce" && !known.coalesce {
+        if name == "coalesce" && !known.coalesce || name == "trust" && !known.trust {
             return None;
         }
     }

@@ -68,7 +68,7 @@ impl Connection {
             }
             return Err(SendError::Full(message));
         }
-        if message.digest().is_none() || !self.encoder.uses_digests() {
+        if self.encoder.hashes(message.digest().is_some()) {
             self.stats.bytes_hashed += len as u64;
         }
         if at_once {

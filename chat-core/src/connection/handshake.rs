@@ -1,4 +1,5 @@
-//! The beginning: who the peer is, and what was agreed on (PROTOCOL.md §4.1, §4.6 and §4.7).
+//! The beginning: who the peer is, and what was agreed on (PROTOCOL.md §4.1 and §4.6
+//! to §4.8).
 
 use bytes::Bytes;
 
@@ -157,8 +158,12 @@ impl Connection {
         let (mut keys, seal) = handshake.derive(&self.config.key);
         sign(&mut ack.head, &mut keys.client, &seal);
         self.push(now, ack, Sort::Other);
-        self.encoder.sign_later();
-        self.outbox.set_session_key(keys.client);
+        if self.peer.trust {
+            self.encoder.trust();
+        } else {
+            self.encoder.sign_later();
+            self.outbox.set_session_key(keys.client);
+        }
         self.decoder.end_hello(Some(keys.server));
         if let Phase::Handshake { step, .. } = &mut self.phase {
             *step = Step::Proof;
@@ -234,7 +239,15 @@ impl Connection {
             // The first frame under the server's key of the session: what shows that it has it.
             let (kind, min_len) = (FrameKind::SessionAck, self.min_len());
             let proof = self.handshake_frame(kind, ACKNOWLEDGED, Extensions::default(), min_len);
-            self.push(now, proof, Sort::Other);
+            if choice.trust {
+                // It has its place at once, and with that its code.
+                self.push(now, proof, Sort::Proof);
+                self.encoder.trust();
+                self.outbox.trust();
+                self.decoder.trust();
+            } else {
+                self.push(now, proof, Sort::Other);
+            }
         } else {
             self.decoder.end_hello(None);
         }
@@ -247,6 +260,9 @@ impl Connection {
             (FrameKind::SessionAck, Some(session)) if frame.session == Some(session) => {
                 let key = self.config.key.id();
                 self.identity = Some(Identity { key, name: None });
+                if self.peer.trust {
+                    self.decoder.trust();
+                }
                 self.establish(now, session);
             }
             (FrameKind::SessionAck, _) => {

@@ -75,7 +75,8 @@ pub struct Stats {
     /// Bytes taken by the transport.
     pub bytes_sent: u64,
     /// Bytes of contents that were hashed to be sent. With `sec`, what was hashed before, because it
-    /// was received or is [sent to many](Message::hashed), is not hashed again.
+    /// was received or is [sent to many](Message::hashed), is not hashed again; where the
+    /// [channel is trusted](Config::trust_channel), nothing is after the handshake.
     pub bytes_hashed: u64,
     /// How often the peer had sent more than [`Config::message_rate`] or [`Config::byte_rate`] allows.
     pub throttled: u64,
@@ -402,7 +403,7 @@ impl Connection {
                     self.outgoing.ended(id, now);
                 }
                 Sort::Ping => self.ping_left(now),
-                Sort::Answer | Sort::Control | Sort::Piece | Sort::Other => {}
+                Sort::Answer | Sort::Control | Sort::Piece | Sort::Proof | Sort::Other => {}
             }
         }
         self.fill(now);
@@ -481,8 +482,7 @@ impl Connection {
         min_len: usize,
     ) -> Result<EncodedFrame, EncodeError> {
         let Piece { bytes, digest } = content.into();
-        let digest = digest.filter(|_| self.encoder.uses_digests());
-        if digest.is_none() {
+        if self.encoder.hashes(digest.is_some()) {
             self.stats.bytes_hashed += bytes.len() as u64;
         }
         let frame = Frame {

@@ -34,6 +34,8 @@ pub(super) enum Sort {
         /// It was a message, not a stream.
         message: bool,
     },
+    /// What shows that a server holds the key, before frames that are not signed.
+    Proof,
     Other,
 }
 
@@ -266,6 +268,11 @@ impl Outbox {
         self.ahead = true;
     }
 
+    /// What gets a place from now on is not signed.
+    pub(super) fn trust(&mut self) {
+        self.key = None;
+    }
+
     /// Takes bytes off the front of what [`peek`](Self::peek) showed, up to the end of one frame.
     /// Returns what kind of frame that completed.
     pub(super) fn consume(&mut self, bytes: &mut usize) -> Option<Sort> {
@@ -299,9 +306,10 @@ impl Outbox {
         Some(sort)
     }
 
-    /// Drops every frame that has not been begun.
+    /// Drops every frame that has not been begun, but for a proof: what follows would prove nothing.
     pub(super) fn clear_unbegun(&mut self) {
-        let kept = usize::from(self.begun);
+        let proof = self.placed.iter().position(|it| it.sort == Sort::Proof);
+        let kept = proof.map_or(usize::from(self.begun), |at| at + 1);
         let dropped = self.placed.drain(kept..);
         let numbers = dropped.filter(|it| it.numbered).count();
         if let Some(key) = &mut self.key {
@@ -309,13 +317,13 @@ impl Outbox {
         }
         self.control = VecDeque::new();
         self.data = VecDeque::new();
-        let begun = self.placed.front();
-        self.heads.truncate(begun.map_or(0, |it| it.head));
-        self.placed_bytes = begun.map_or(0, Placed::len);
-        self.large = begun.map_or(0, |it| usize::from(!it.content.is_empty()));
-        self.bytes = begun.map_or(0, |it| it.len() + OVERHEAD);
-        let piece = begun.is_some_and(|it| it.sort.is_piece());
-        self.pieces = if piece { self.bytes } else { 0 };
+        let kept = &self.placed;
+        self.heads.truncate(kept.iter().map(|it| it.head).sum());
+        self.placed_bytes = kept.iter().map(Placed::len).sum();
+        self.large = kept.iter().filter(|it| !it.content.is_empty()).count();
+        self.bytes = self.placed_bytes + kept.len() * OVERHEAD;
+        let pieces = kept.iter().filter(|it| it.sort.is_piece());
+        self.pieces = pieces.map(|it| it.len() + OVERHEAD).sum();
     }
 
     /// Gives places to the frames whose turn it is.

@@ -111,7 +111,7 @@ impl<R: Runtime> ClientBuilder<R> {
     /// Cancel safety: dropping the future gives up; the connection, if there is one already, is
     /// closed.
     pub async fn connect(self, endpoint: Endpoint) -> Result<Client, ConnectError> {
-        let (socket, is_local) = dial(&self.runtime, &endpoint, self.connect_timeout).await?;
+        let (socket, place) = dial(&self.runtime, &endpoint, self.connect_timeout).await?;
         let now = self.runtime.now();
         let configs = Configs::new(self.config.clone());
         let common = Arc::clone(configs.common());
@@ -122,7 +122,7 @@ impl<R: Runtime> ClientBuilder<R> {
             inbox: Arc::clone(&inbox),
             endpoint: endpoint.clone(),
         }));
-        let config = Arc::clone(configs.pick(is_local));
+        let config = Arc::clone(configs.pick(place));
         let entropy = entropy::fresh(&self.runtime);
         let connection = Connection::client(config, entropy, now);
         let runtime = self.runtime.clone();
@@ -412,8 +412,8 @@ impl<R: Runtime> Keeper<R> {
                 Ok(Err(error)) => CloseReason::Transport {
                     error: error.to_string().into(),
                 },
-                Ok(Ok((socket, is_local))) => {
-                    let config = Arc::clone(self.configs.pick(is_local));
+                Ok(Ok((socket, place))) => {
+                    let config = Arc::clone(self.configs.pick(place));
                     let entropy = entropy::fresh(runtime);
                     let connection = Connection::client(config, entropy, runtime.now());
                     let mailbox = Arc::clone(&self.mailbox);

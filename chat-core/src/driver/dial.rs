@@ -7,24 +7,27 @@ use std::pin::pin;
 use std::task::Poll;
 use std::time::Duration;
 
-use super::addr::is_loopback;
 use super::rt::{Runtime, Sleep, Socket};
-use super::{ConnectError, Endpoint};
+use super::security::Place;
+use super::{ConnectError, Endpoint, Peer};
 use crate::Instant;
 
 /// Connects to an endpoint, within `timeout`; to the first of its addresses that answers. Each has
-/// an equal share of the time that is left. Also says whether the other end is on this machine.
+/// an equal share of the time that is left. Also says where the other end is.
 pub(super) async fn dial<R: Runtime>(
     runtime: &R,
     endpoint: &Endpoint,
     timeout: Duration,
-) -> Result<(Socket<R>, bool), ConnectError> {
+) -> Result<(Socket<R>, Place), ConnectError> {
     let deadline = runtime.now() + timeout;
     let socket = match endpoint {
         Endpoint::Unix(path) => {
             let connect = runtime.connect_unix(path);
             let connected = within(runtime, timeout, connect).await;
-            connected.map(|stream| (Socket::Unix(stream), true))
+            connected.map(|stream| {
+                let peer = Peer::Unix(runtime.unix_peer(&stream));
+                (Socket::Unix(stream), Place::of(&peer))
+            })
         }
         Endpoint::Tcp(host) => {
             let resolve = within(runtime, timeout, runtime.resolve(host));
@@ -44,12 +47,15 @@ async fn connect_tcp<R: Runtime>(
     runtime: &R,
     addresses: &[SocketAddr],
     deadline: Instant,
-) -> io::Result<(Socket<R>, bool)> {
+) -> io::Result<(Socket<R>, Place)> {
     let mut failed = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
     for (address, left) in addresses.iter().zip((1..=addresses.len()).rev()) {
         let share = (deadline - runtime.now()) / u32::try_from(left).unwrap_or(u32::MAX);
         match within(runtime, share, runtime.connect_tcp(*address)).await {
-            Ok(stream) => return Ok((Socket::Tcp(stream), is_loopback(*address))),
+            Ok(stream) => {
+                let place = Place::of(&Peer::Tcp(*address));
+                return Ok((Socket::Tcp(stream), place));
+            }
             Err(error) => failed = error,
         }
     }

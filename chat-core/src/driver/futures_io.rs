@@ -36,6 +36,11 @@ impl<S> FuturesIo<S> {
         }
     }
 
+    /// The stream itself.
+    pub fn get_ref(&self) -> &S {
+        &self.stream
+    }
+
     /// A stream that writes one slice at a time: slices are copied together before.
     pub fn gathering(stream: S, shutdown: fn(&S, Shutdown) -> io::Result<()>) -> Self {
         Self {

@@ -23,6 +23,7 @@
 //! | [`Runtime::spawn`] | runs the future to its end though nobody holds a handle to it; a panic in it stays in it |
 //! | [`Runtime::resolve`] | names and literals, with a port; does not block the executor; an error, not a panic, for nonsense |
 //! | [`Runtime::connect_tcp`], [`Runtime::connect_unix`] | dropping the future gives the attempt up; `TCP_NODELAY` is set |
+//! | [`Runtime::unix_peer`] | what [`UnixCredentials::of`] says of the stream's socket |
 //! | [`Runtime::tcp_listener`], [`Runtime::unix_listener`] | take over a socket that is bound, listening and non-blocking already |
 //! | [`Listener::accept`] | cancel-safe; an error says whether the next call may succeed, by its kind: a connection that was reset before it was accepted is no error of the listener; `TCP_NODELAY` is set |
 //! | [`Stream::poll_read`] | 0 is the end; after an error it may be called again |
@@ -45,7 +46,7 @@ use std::path::Path;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use super::{Peer, entropy};
+use super::{Peer, UnixCredentials, entropy};
 use crate::Instant;
 
 /// An asynchronous runtime: clock, timers, tasks and sockets.
@@ -100,6 +101,13 @@ pub trait Runtime: Clone + Send + Sync + 'static {
         &self,
         path: &Path,
     ) -> impl Future<Output = io::Result<Self::UnixStream>> + Send;
+
+    /// Who listens at the other end of a Unix socket that [`connect_unix`](Self::connect_unix) gave:
+    /// what [`UnixCredentials::of`] says. By default nobody knows, and then the channel is not
+    /// [trusted](crate::Config::trust_channel).
+    fn unix_peer(&self, _stream: &Self::UnixStream) -> Option<UnixCredentials> {
+        None
+    }
 
     /// Takes over a listening socket, which is non-blocking already.
     fn tcp_listener(&self, listener: std::net::TcpListener) -> io::Result<Self::TcpListener>;

@@ -1,30 +1,69 @@
-//! What is demanded of a peer, by where it is.
+//! What is demanded of a peer, and what it is trusted with, by where it is.
 
 use std::sync::Arc;
 
+use super::Peer;
+use super::addr::is_loopback;
 use crate::{Config, Security};
 
-/// The settings of connections, for those that stay on this machine and for others.
+/// The settings of connections, by where the other end is.
 #[derive(Clone, Debug)]
 pub(super) struct Configs {
+    known: Arc<Config>,
     local: Arc<Config>,
     remote: Arc<Config>,
 }
 
+/// Where the other end of a connection is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Place {
+    /// At the other end of a Unix socket, and the kernel says who it is.
+    Known,
+    /// On this machine.
+    Local,
+    /// Anywhere.
+    Remote,
+}
+
+impl Place {
+    pub(super) fn of(peer: &Peer) -> Self {
+        match peer {
+            Peer::Unix(Some(_)) => Self::Known,
+            Peer::Unix(None) => Self::Local,
+            Peer::Tcp(address) if is_loopback(*address) => Self::Local,
+            Peer::Tcp(_) => Self::Remote,
+        }
+    }
+}
+
 impl Configs {
-    /// What the application has not decided is decided here: over a network, `sec`.
+    /// What the application has not decided is decided here: over a network, `sec`. No channel is
+    /// trusted but one to somebody known, whatever the application says (PROTOCOL.md §4.8).
     pub(super) fn new(config: Config) -> Self {
-        let local = Arc::new(config);
+        let known = Arc::new(config);
+        let local = if known.trust {
+            Arc::new(Config::clone(&known).trust_channel(false))
+        } else {
+            Arc::clone(&known)
+        };
         let remote = match local.min_security {
             None => Arc::new(Config::clone(&local).min_security(Security::Sec)),
             Some(_) => Arc::clone(&local),
         };
-        Self { local, remote }
+        Self {
+            known,
+            local,
+            remote,
+        }
     }
 
     /// Those for a connection.
-    pub(super) fn pick(&self, is_local: bool) -> &Arc<Config> {
-        if is_local { &self.local } else { &self.remote }
+    pub(super) fn pick(&self, place: Place) -> &Arc<Config> {
+        match place {
+            Place::Known => &self.known,
+            Place::Local => &self.local,
+            Place::Remote => &self.remote,
+        }
     }
 
     /// What all connections have in common.

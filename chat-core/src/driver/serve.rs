@@ -243,7 +243,9 @@ async fn run<R: Runtime, H: Handler>(
                 session.set_established(session.server().now(), link.connection());
                 let security = session.security();
                 let key = session.identity().map(tracing::field::display);
-                tracing::info!(session = %id, %peer, %security, key, "session established");
+                // Only where it is so: messages are not signed.
+                let trusted = session.is_trusted().then_some(true);
+                tracing::info!(session = %id, %peer, %security, key, trusted, "session established");
                 call(|| handler.connected(session))
             }
             Event::Message(message) => handle(&mut link, session, &*handler, message).await,

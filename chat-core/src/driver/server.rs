@@ -10,7 +10,7 @@ use event_listener::Event;
 use uuid::Uuid;
 
 use super::admission::{Addresses, Refusal};
-use super::security::Configs;
+use super::security::{Configs, Place};
 use super::{Endpoint, Peer, Session};
 use crate::rate::Bucket;
 use crate::{CloseReason, Config, Instant, Message, ProtocolError, Rate, SendError};
@@ -150,8 +150,8 @@ impl<D> Server<D> {
     /// One whose client does not take messages as large gets a text that says what it missed.
     pub fn broadcast(&self, message: &Message) -> Result<usize, SendError> {
         let mut message = self.config().check(message.clone())?;
-        let is_secure = self.read().values().any(Session::is_secure);
-        if is_secure {
+        let is_signed = self.read().values().any(Session::is_signed_later);
+        if is_signed {
             // Once for all of them, and while nobody waits.
             message = message.hashed(self.config());
         }
@@ -225,7 +225,7 @@ impl<D> Server<D> {
 
     /// The settings of a connection with this peer.
     pub(super) fn config_for(&self, peer: &Peer) -> &Arc<Config> {
-        self.0.configs.pick(peer.is_local())
+        self.0.configs.pick(Place::of(peer))
     }
 
     pub(super) fn limits(&self) -> &Limits {

@@ -41,6 +41,7 @@ struct Established {
     since: Instant,
     security: Security,
     identity: Option<Identity>,
+    trusted: bool,
 }
 
 impl<D> Session<D> {
@@ -72,6 +73,7 @@ impl<D> Session<D> {
             since: now,
             security: connection.security(),
             identity: connection.identity().cloned(),
+            trusted: connection.peer_extensions().trust,
         });
     }
 
@@ -121,8 +123,14 @@ impl<D> Session<D> {
         established.map_or(Security::Legacy, |it| it.security)
     }
 
-    pub(super) fn is_secure(&self) -> bool {
-        self.security() == Security::Sec
+    /// Whether the channel is trusted: no message is signed (PROTOCOL.md §4.8).
+    pub(super) fn is_trusted(&self) -> bool {
+        self.0.established.get().is_some_and(|it| it.trusted)
+    }
+
+    /// Whether messages are signed in such a way that their digests are of use.
+    pub(super) fn is_signed_later(&self) -> bool {
+        self.security() == Security::Sec && !self.is_trusted()
     }
 
     /// Who the client is: which key it has shown to hold. `None` with [`Security::Legacy`], which shows

@@ -104,6 +104,13 @@ impl Decoder {
         }
     }
 
+    /// From now on frames have no codes (PROTOCOL.md §4.8).
+    pub(crate) fn trust(&mut self) {
+        self.scheme = Scheme::Trusted;
+        // What was worked out under a key.
+        self.last = None;
+    }
+
     /// The SHA-256 of the content of the last frame, if it was worked out.
     pub(crate) fn digest(&self) -> Option<Digest> {
         self.digest

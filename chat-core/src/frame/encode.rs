@@ -11,7 +11,7 @@ use super::fixed::{FixedHeader, UNSIGNED_LEN};
 use super::header::{CachedHeader, Header, MAX_CACHED, repeats};
 use super::{EncodeError, Extra, FIXED_HEADER_LEN, Frame, FrameKind, MAX_CONTENT, MAX_HEADER};
 use crate::key::{self, MacState};
-use crate::sign::{Digest, HeaderState, Seal, SessionKey, sha256};
+use crate::sign::{Codes, Digest, HeaderState, NO_CODE, Seal, SessionKey, sha256};
 use crate::{ContentType, Key, Message};
 
 /// Contents up to this size are copied behind their header, so that a frame is one slice; larger
@@ -20,8 +20,7 @@ const GATHER: usize = 4 * 1024;
 
 /// Writes frames.
 pub struct Encoder {
-    /// `None`: the codes are made when the frames leave, by [`EncodedFrame::sign`].
-    key: Option<Key>,
+    codes: Codes,
     last: Option<Box<CachedHeader>>,
 }
 
@@ -65,15 +64,24 @@ impl Encoder {
     /// An encoder that signs with `key`.
     pub fn new(key: Key) -> Self {
         Self {
-            key: Some(key),
+            codes: Codes::Shared(key),
             last: None,
         }
     }
 
-    /// From now on frames are signed when they leave, with the key of a session.
+    /// From now on frames are signed when they leave, by [`sign`], with the key of a session.
     pub(crate) fn sign_later(&mut self) {
-        self.key = None;
-        // What was worked out under the key.
+        self.set_codes(Codes::Later);
+    }
+
+    /// From now on frames have no codes (PROTOCOL.md §4.8).
+    pub(crate) fn trust(&mut self) {
+        self.set_codes(Codes::Trusted);
+    }
+
+    fn set_codes(&mut self, codes: Codes) {
+        self.codes = codes;
+        // What was worked out for the codes before.
         self.last = None;
     }
 
@@ -82,9 +90,9 @@ impl Encoder {
         self.last = None;
     }
 
-    /// Whether a digest of the content is of use to [`encode_digested`](Self::encode_digested).
-    pub(crate) fn uses_digests(&self) -> bool {
-        self.key.is_none()
+    /// Whether a content is hashed whose SHA-256 is known, or is not.
+    pub(crate) fn hashes(&self, is_known: bool) -> bool {
+        self.codes.hash(is_known)
     }
 
     /// Encodes a frame. One that would be shorter than `min_len` bytes is padded with spaces at
@@ -165,7 +173,7 @@ impl Encoder {
             header_crc: header.crc,
             content_len: content.len(),
             content_crc: crc32fast::hash(content),
-            mac: [0; 32],
+            mac: NO_CODE,
         };
         let (code, seal) = match &header.state {
             HeaderState::Shared(mac) => {
@@ -178,8 +186,9 @@ impl Encoder {
                     header: *header,
                     content: digest.unwrap_or_else(|| sha256(&[content])),
                 };
-                ([0; 32], Some(seal))
+                (NO_CODE, Some(seal))
             }
+            HeaderState::Trusted => (NO_CODE, None),
         };
         let gathered: &[u8] = if content.len() <= GATHER {
             content
@@ -232,7 +241,7 @@ impl Encoder {
         json.push(b'}');
         Ok(CachedHeader {
             crc: crc32fast::hash(&json),
-            state: HeaderState::of(self.key.as_ref(), &json),
+            state: self.codes.header(&json),
             header,
             json,
         })

@@ -53,6 +53,9 @@ pub struct Extensions {
     pub chunk: Option<ChunkLimits>,
     /// `sec`: its frames are authenticated for the session and their place.
     pub sec: Option<SecHello>,
+    /// `trust`: the channel below authenticates, and frames after the handshake of `sec` are not
+    /// signed. Means nothing without `sec`.
+    pub trust: bool,
 }
 
 /// What a peer says to begin `sec` (PROTOCOL.md §4.7).
@@ -172,6 +175,10 @@ impl Extensions {
                 }
                 "chunk" => known.chunk = Some(ChunkLimits::from_json(parameters)?),
                 "sec" => known.sec = Some(SecHello::from_json(parameters)?),
+                "trust" => {
+                    parameters.object()?;
+                    known.trust = true;
+                }
                 _ => {}
             }
         }
@@ -226,6 +233,9 @@ impl Extensions {
             }
             out.push('}');
         }
+        if self.trust {
+            push(out, &mut comma, format_args!("\"trust\": {{}}"));
+        }
         out.push('}');
     }
 
@@ -237,18 +247,22 @@ impl Extensions {
             (self.ping.is_some(), offer.ping.is_some()),
             (self.chunk.is_some(), offer.chunk.is_some()),
             (self.sec.is_some(), offer.sec.is_some()),
+            // Without `sec` it was not there to be chosen.
+            (self.trust, offer.trust && self.sec.is_some()),
         ];
         had.iter().all(|(chosen, offered)| *offered || !chosen)
     }
 
     /// The extensions of this that `other` has too, with the numbers of this.
     pub(crate) fn shared_with(&self, other: &Self) -> Self {
+        let sec = self.sec.filter(|_| other.sec.is_some());
         Self {
             max_content: self.max_content.filter(|_| other.max_content.is_some()),
             coalesce: self.coalesce && other.coalesce,
             ping: self.ping.filter(|_| other.ping.is_some()),
             chunk: self.chunk.filter(|_| other.chunk.is_some()),
-            sec: self.sec.filter(|_| other.sec.is_some()),
+            sec,
+            trust: self.trust && other.trust && sec.is_some(),
         }
     }
 }

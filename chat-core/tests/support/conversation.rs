@@ -26,10 +26,13 @@ pub(crate) enum Set {
     AllButSec,
     AllButChunk,
     All,
+    /// Only `sec`, over a channel that is trusted.
+    SecTrust,
+    AllTrust,
 }
 
 impl Set {
-    pub(crate) const ALL: [Self; 10] = [
+    pub(crate) const ALL: [Self; 12] = [
         Self::Version1,
         Self::SharedKey,
         Self::Limits,
@@ -40,6 +43,8 @@ impl Set {
         Self::AllButSec,
         Self::AllButChunk,
         Self::All,
+        Self::SecTrust,
+        Self::AllTrust,
     ];
 
     fn key(self) -> Key {
@@ -58,9 +63,14 @@ impl Set {
             .chunk_threshold(16);
         match self {
             Self::Version1 | Self::SharedKey => config.version_1(),
-            Self::Sec => config.coalesce(false).ping_timeout(None).chunks(false),
+            Self::Sec | Self::SecTrust => config
+                .coalesce(false)
+                .ping_timeout(None)
+                .chunks(false)
+                .trust_channel(self == Self::SecTrust),
             Self::AllButChunk => config.chunks(false),
             Self::All => config,
+            Self::AllTrust => config.trust_channel(true),
             // The client would use it.
             _ => config.sec(role == Role::Client),
         }
@@ -80,17 +90,19 @@ impl Set {
     }
 
     /// What both ends must have agreed on, without the numbers: in the order of the document.
-    pub(crate) fn agreed(self) -> [bool; 5] {
+    pub(crate) fn agreed(self) -> [bool; 6] {
         match self {
-            Self::Version1 | Self::SharedKey => [false; 5],
-            Self::Limits => [true, false, false, false, false],
-            Self::Coalesce => [false, true, false, false, false],
-            Self::Ping => [false, false, true, false, false],
-            Self::Chunk => [false, false, false, true, false],
-            Self::Sec => [false, false, false, false, true],
-            Self::AllButSec => [true, true, true, true, false],
-            Self::AllButChunk => [true, true, true, false, true],
-            Self::All => [true; 5],
+            Self::Version1 | Self::SharedKey => [false; 6],
+            Self::Limits => [true, false, false, false, false, false],
+            Self::Coalesce => [false, true, false, false, false, false],
+            Self::Ping => [false, false, true, false, false, false],
+            Self::Chunk => [false, false, false, true, false, false],
+            Self::Sec => [false, false, false, false, true, false],
+            Self::AllButSec => [true, true, true, true, false, false],
+            Self::AllButChunk => [true, true, true, false, true, false],
+            Self::All => [true, true, true, true, true, false],
+            Self::SecTrust => [false, false, false, false, true, true],
+            Self::AllTrust => [true; 6],
         }
     }
 
@@ -368,6 +380,7 @@ impl Conversation {
                 agreed.ping.is_some(),
                 agreed.chunk.is_some(),
                 player.solo.connection.identity().is_some(),
+                agreed.trust,
             ];
             assert_eq!(agreed, set.agreed(), "{set:?}, {:?}", side.role);
             side.finish();

@@ -35,6 +35,7 @@ pub mod sockets;
 pub mod streams;
 mod talk;
 pub mod tampering;
+pub mod trust;
 
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
@@ -274,6 +275,10 @@ macro_rules! conformance {
                     a_frame_of_another_session_is_found, a_recorded_server_proves_nothing,
                     a_recorded_client_proves_nothing, a_recorded_offer_talks_nobody_down,
                     a_goodbye_that_is_cut_off_is_missed, without_sec_frames_can_be_moved;
+                trust: only_a_unix_socket_is_trusted, a_channel_is_signed_if_one_end_wants_it,
+                    a_client_that_comes_back_trusts_again,
+                    a_server_that_nobody_knows_is_not_trusted, damage_is_found_on_a_trusted_channel,
+                    a_broadcast_reaches_the_trusted_and_others;
             );
         }
     };
