@@ -2,11 +2,11 @@
 
 use std::fs;
 use std::io::{self, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use chat_tests::peers::serve::{self, Orders};
-use chat_tests::peers::{Plan, chart, run};
+use chat_tests::peers::{Plan, chart, growth, run};
 use clap::{Parser, Subcommand};
 
 /// Measure our servers beside what could be used instead.
@@ -24,12 +24,15 @@ enum Role {
     /// Be one of the servers.
     #[command(hide = true)]
     Serve(Orders),
+    /// Measure what one more costs when there are many
+    Growth(growth::Orders),
 }
 
 fn main() -> ExitCode {
     let Args { plan, role } = Args::parse();
     let done = match role {
         Some(Role::Serve(orders)) => serve::run(&orders).map_err(|error| error.to_string()),
+        Some(Role::Growth(orders)) => grow(&orders),
         None => measure(&plan),
     };
     match done {
@@ -41,9 +44,19 @@ fn main() -> ExitCode {
     }
 }
 
+/// This program, which is also the servers.
+fn this() -> Result<PathBuf, String> {
+    std::env::current_exe().map_err(|error| format!("where is this? {error}"))
+}
+
+fn grow(orders: &growth::Orders) -> Result<(), String> {
+    let table = growth::run(orders, &this()?).map_err(|error| error.to_string())?;
+    let _ = write!(io::stdout(), "{table}");
+    Ok(())
+}
+
 fn measure(plan: &Plan) -> Result<(), String> {
-    let this = std::env::current_exe().map_err(|error| format!("where is this? {error}"))?;
-    let report = run(plan, &this).map_err(|error| error.to_string())?;
+    let report = run(plan, &this()?).map_err(|error| error.to_string())?;
     let _ = write!(io::stdout(), "{report}");
     if let Some(path) = &plan.json {
         write(path, &format!("{:#}\n", report.json()))?;

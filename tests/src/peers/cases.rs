@@ -13,6 +13,8 @@ pub struct Target {
     pub kind: Kind,
     /// The language.
     pub protocol: Protocol,
+    /// It listens on a Unix socket.
+    pub unix: bool,
 }
 
 const fn target(name: &'static str, kind: Kind, protocol: Protocol) -> Target {
@@ -20,6 +22,14 @@ const fn target(name: &'static str, kind: Kind, protocol: Protocol) -> Target {
         name,
         kind,
         protocol,
+        unix: false,
+    }
+}
+
+const fn over_unix(target: Target) -> Target {
+    Target {
+        unix: true,
+        ..target
     }
 }
 
@@ -27,7 +37,7 @@ const fn target(name: &'static str, kind: Kind, protocol: Protocol) -> Target {
 pub const OURS: &str = "chat-tokio";
 
 /// All of them.
-pub const TARGETS: [Target; 11] = [
+pub const TARGETS: [Target; 14] = [
     target(OURS, Kind::Tokio, Protocol::Sec),
     target("chat-async-std", Kind::AsyncStd, Protocol::Sec),
     target("chat-smol", Kind::Smol, Protocol::Sec),
@@ -43,6 +53,17 @@ pub const TARGETS: [Target; 11] = [
     target("delimited-tuned", Kind::DelimitedTuned, Protocol::Delimited),
     target("nats", Kind::Nats, Protocol::Nats),
     target("bare", Kind::Bare, Protocol::Bare),
+    over_unix(target("unix-chat-tokio", Kind::Tokio, Protocol::Sec)),
+    over_unix(target(
+        "unix-chat-tokio-trust",
+        Kind::Tokio,
+        Protocol::Trust,
+    )),
+    over_unix(target(
+        "unix-tungstenite-tuned",
+        Kind::TungsteniteTuned,
+        Protocol::WebSocket,
+    )),
 ];
 
 /// Something that is measured.

@@ -1,16 +1,17 @@
 //! The load: one thread that keeps so many messages in flight on so many connections.
 
 use std::io::{self, Read};
-use std::net::SocketAddr;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Token};
+use socket2::SockAddr;
 
 use super::hello::{Hello, Protocol};
 use super::process::{Server, own_cpu};
+use super::solo;
 use super::wire::{BATCH, Wire};
 
 /// How long it may take until everything in flight has come back.
@@ -101,13 +102,12 @@ struct Line {
 
 impl Load {
     /// Connects all.
-    pub fn connect(server: SocketAddr, protocol: Protocol, shape: Shape) -> io::Result<Self> {
+    pub fn connect(server: &SockAddr, protocol: Protocol, shape: Shape) -> io::Result<Self> {
         let poll = Poll::new()?;
         let content = Bytes::from(crate::pattern(shape.len));
         let mut lines = Vec::new();
         for number in 0..shape.connections {
-            let mut socket = std::net::TcpStream::connect(server)?;
-            socket.set_nodelay(true)?;
+            let mut socket = solo::connect(server, 0)?;
             socket.set_read_timeout(Some(DRAINING))?;
             // Of one length, for answers are counted by theirs.
             let subject = if shape.room {

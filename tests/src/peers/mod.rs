@@ -9,6 +9,8 @@
 
 pub mod cases;
 pub mod chart;
+pub mod growth;
+mod guests;
 pub mod hello;
 pub mod load;
 pub mod machine;
@@ -179,9 +181,11 @@ fn measure(
 ) -> io::Result<()> {
     let mut subjects = Vec::new();
     for target in targets.iter().filter(|target| case.what.is_for(target)) {
+        let mut flags = case.what.flags().to_vec();
+        flags.extend(target.unix.then_some("--unix"));
         subjects.push(Subject {
             target: *target,
-            server: Server::start(program, target.kind, case.what.flags())?,
+            server: Server::start(program, target.kind, &flags)?,
             runs: Vec::new(),
             took: Vec::new(),
             memory: None,

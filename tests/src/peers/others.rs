@@ -2,11 +2,12 @@
 
 use std::fmt::Debug;
 use std::io;
+use std::os::fd::OwnedFd;
 
 use bytes::{Bytes, BytesMut};
 use futures_util::{FutureExt, Sink, SinkExt, Stream, StreamExt};
 use tokio::io::AsyncWriteExt;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpStream, UnixListener};
 use tokio::sync::broadcast::{self, Sender};
 use tokio_tungstenite::accept_async;
 use tokio_tungstenite::tungstenite::Message;
@@ -21,12 +22,19 @@ const BUFFER: usize = 64 * 1024;
 const MAX_FRAME: usize = 16 * 1024 * 1024;
 
 pub(super) async fn serve(orders: &Orders) -> io::Result<()> {
-    let listener = TcpListener::bind("127.0.0.1:0").await?;
-    announce(listener.local_addr()?)?;
+    let listener = if let Some(path) = orders.socket() {
+        let listener = UnixListener::bind(&path)?;
+        announce(path.display())?;
+        Door::Unix(listener)
+    } else {
+        let listener = TcpListener::bind("127.0.0.1:0").await?;
+        announce(listener.local_addr()?)?;
+        Door::Tcp(listener)
+    };
     let messages = orders.room.then(|| broadcast::channel(ROOM).0);
     let frames = orders.room.then(|| broadcast::channel(ROOM).0);
     loop {
-        let (socket, _) = listener.accept().await?;
+        let socket = listener.accept().await?;
         match orders.kind {
             Kind::Tungstenite => {
                 tokio::spawn(web_socket(socket, messages.clone(), false));
@@ -42,6 +50,25 @@ pub(super) async fn serve(orders: &Orders) -> io::Result<()> {
             }
             _ => {
                 tokio::spawn(bare(socket));
+            }
+        }
+    }
+}
+
+/// Where clients come in.
+enum Door {
+    Tcp(TcpListener),
+    Unix(UnixListener),
+}
+
+impl Door {
+    /// A socket is a socket to who only reads and writes: that of a Unix socket gets the same type.
+    async fn accept(&self) -> io::Result<TcpStream> {
+        match self {
+            Self::Tcp(listener) => Ok(listener.accept().await?.0),
+            Self::Unix(listener) => {
+                let socket = OwnedFd::from(listener.accept().await?.0.into_std()?);
+                TcpStream::from_std(socket.into())
             }
         }
     }

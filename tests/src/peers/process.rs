@@ -10,6 +10,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::thread::{CpuSet, sched_setaffinity};
+use socket2::SockAddr;
 use tempfile::TempDir;
 
 use super::serve::Kind;
@@ -33,7 +34,7 @@ pub fn is_installed(name: &str) -> bool {
 /// A server that runs; it is killed when this is dropped.
 pub struct Server {
     child: Child,
-    address: SocketAddr,
+    address: SockAddr,
     _folder: TempDir,
 }
 
@@ -61,19 +62,23 @@ impl Server {
         // From here on it is killed whatever happens.
         let mut server = Self {
             child,
-            address: SocketAddr::from(([127, 0, 0, 1], 0)),
+            address: SocketAddr::from(([127, 0, 0, 1], 0)).into(),
             _folder: folder,
         };
         let found = found?;
-        let address = found.trim().parse();
-        server.address =
-            address.map_err(|_| io::Error::other(format!("{kind:?} does not start: {found}")))?;
+        let failed = |_| io::Error::other(format!("{kind:?} does not start: {found}"));
+        let found = found.trim();
+        server.address = if found.starts_with('/') {
+            SockAddr::unix(found)?
+        } else {
+            found.parse::<SocketAddr>().map_err(failed)?.into()
+        };
         Ok(server)
     }
 
     /// Where it listens.
-    pub fn address(&self) -> SocketAddr {
-        self.address
+    pub fn address(&self) -> &SockAddr {
+        &self.address
     }
 
     /// The processor time that it has had.

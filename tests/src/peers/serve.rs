@@ -1,8 +1,8 @@
 //! The servers, each in a process and on a core of its own.
 
+use std::fmt::Display;
 use std::future::pending;
 use std::io::{self, Write};
-use std::net::SocketAddr;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::Command;
@@ -50,12 +50,22 @@ pub struct Orders {
     /// Leave idle connections alone, and take very many
     #[arg(long)]
     pub idle: bool,
+    /// Listen on a Unix socket, which is trusted if clients do so too
+    #[arg(long)]
+    pub unix: bool,
     /// Which core to run on
     #[arg(long, default_value_t = 0)]
     pub core: usize,
     /// A folder for what it has to write
     #[arg(long)]
     pub folder: PathBuf,
+}
+
+impl Orders {
+    /// Where to listen, if not on a TCP address.
+    pub(super) fn socket(&self) -> Option<PathBuf> {
+        self.unix.then(|| self.folder.join("socket"))
+    }
 }
 
 /// Serves until it is killed, or until the process that started it ends.
@@ -72,7 +82,7 @@ pub fn run(orders: &Orders) -> io::Result<()> {
 }
 
 /// Says where a server listens.
-pub(super) fn announce(address: SocketAddr) -> io::Result<()> {
+pub(super) fn announce(address: impl Display) -> io::Result<()> {
     let mut stdout = io::stdout().lock();
     writeln!(stdout, "{address}")?;
     stdout.flush()
@@ -94,20 +104,27 @@ async fn start<R: rt::Runtime + Default, H: Handler>(
     handler: H,
     orders: &Orders,
 ) -> io::Result<()> {
-    let mut builder = ServerBuilder::<R, H>::new(handler).listen(Endpoint::tcp("127.0.0.1:0"));
+    let endpoint = match orders.socket() {
+        Some(path) => Endpoint::unix(path),
+        None => Endpoint::tcp("127.0.0.1:0"),
+    };
+    let config = Config::default().trust_channel(orders.unix);
+    let mut builder = ServerBuilder::<R, H>::new(handler)
+        .listen(endpoint)
+        .config(config.clone());
     if orders.idle {
-        let quiet = Config::default().heartbeat(None).idle_timeout(None);
         builder = builder
-            .config(quiet)
+            .config(config.heartbeat(None).idle_timeout(None))
             .max_connections(usize::MAX)
             .max_handshakes(usize::MAX)
             .max_per_address(usize::MAX);
     }
     let server = builder.bind().await.map_err(io::Error::other)?;
-    let Some(Endpoint::Tcp(address)) = server.endpoints().first() else {
-        return Err(io::Error::other("it listens nowhere"));
-    };
-    announce(address.parse().map_err(io::Error::other)?)?;
+    match server.endpoints() {
+        [Endpoint::Tcp(address)] => announce(address)?,
+        [Endpoint::Unix(path)] => announce(path.display())?,
+        _ => return Err(io::Error::other("it does not listen in one place")),
+    }
     pending().await
 }
 

@@ -6,7 +6,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use socket2::{Domain, SockRef, Socket, Type};
+use socket2::{SockAddr, SockRef, Socket, Type};
 
 use super::hello::{Hello, Protocol};
 use super::load::{Run, Watch};
@@ -142,16 +142,19 @@ pub fn idle(server: &Server, protocol: Protocol, count: usize) -> io::Result<f64
     Ok(grown as f64 / count as f64)
 }
 
-/// Connects from one of the loopback addresses, the first of which is 127.0.0.1.
-fn connect(server: SocketAddr, from: usize) -> io::Result<TcpStream> {
-    let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
-    if from > 0 {
+/// Connects, over TCP from one of the loopback addresses, the first of which is 127.0.0.1. A socket is a
+/// socket to who only reads and writes: that of a Unix socket has the same type.
+pub(super) fn connect(server: &SockAddr, from: usize) -> io::Result<TcpStream> {
+    let socket = Socket::new(server.domain(), Type::STREAM, None)?;
+    if from > 0 && !server.is_unix() {
         let last = u8::try_from(from + 1).map_err(io::Error::other)?;
         let from = SocketAddr::from((Ipv4Addr::new(127, 0, 0, last), 0));
         socket.bind(&from.into())?;
     }
-    socket.connect(&server.into())?;
-    socket.set_tcp_nodelay(true)?;
+    socket.connect(server)?;
+    if !server.is_unix() {
+        socket.set_tcp_nodelay(true)?;
+    }
     socket.set_read_timeout(Some(PATIENCE))?;
     Ok(socket.into())
 }

@@ -68,7 +68,7 @@ impl Wire {
             heard: Vec::new(),
         };
         let frame = match (protocol, hello) {
-            (Protocol::Sec, Hello::Core(connection)) => {
+            (Protocol::Sec | Protocol::Trust, Hello::Core(connection)) => {
                 if content.len() > CHUNKS {
                     counter = Counter::Events;
                 }
@@ -315,7 +315,7 @@ fn frame(protocol: Protocol, subject: &str, content: &[u8]) -> Vec<u8> {
 fn answer_len(protocol: Protocol, content: &[u8], heard: &[u8]) -> Option<usize> {
     let number = |bytes: &[u8]| bytes.iter().fold(0, |n, byte| n << 8 | usize::from(*byte));
     match protocol {
-        Protocol::Sec | Protocol::Coalesce | Protocol::Version1 => {
+        Protocol::Sec | Protocol::Trust | Protocol::Coalesce | Protocol::Version1 => {
             let (header, body) = (heard.get(12..16)?, heard.get(20..28)?);
             Some(FIXED_HEADER_LEN + number(header) + number(body))
         }
