@@ -50,7 +50,7 @@ pub(crate) async fn run(args: Bench) -> Result<(), Failure> {
     let dialer = Arc::new(Dialer {
         runtime: args.common.runtime,
         endpoint: args.endpoint(),
-        config: args.common.config(args.common.key()?)?,
+        config: args.common.config(args.common.key()?, &[args.endpoint()])?,
     });
     let (report, outcome) = match args.load {
         Load::Echo => echo::run(&args, &dialer, &mut signals).await?,

@@ -80,7 +80,9 @@ async fn open(args: &Connect) -> Result<(Work, Arrivals, Client), Failure> {
         Ok((work, Arrivals::new(dir)))
     });
     let (work, arrivals) = joined(opened.await)?;
-    let config = args.common.config(args.common.key()?, &[args.endpoint()])?;
+    let config = args
+        .common
+        .config(args.common.key()?, &[args.target.endpoint()])?;
     let config = config.receive(Receive::Pieces);
     let connected = match args.common.runtime {
         Runtime::Tokio => connect::<chat_tokio::Tokio>(args, config).await,

@@ -62,6 +62,7 @@ fn without_a_socket_there_is_nothing_to_trust() {
         &["connect"],
         &["connect", "--tcp", "127.0.0.1:1"],
         &["connect", "--min-security", "legacy"],
+        &["bench", "echo"],
     ] {
         let refused = Program::run(arguments.iter().chain(&[TRUST]), b"hello\n");
         let refused = refused.fails(2, &NO_SOCKET);
