@@ -12,7 +12,7 @@
 //!
 //! ```sh
 //! valgrind --tool=callgrind --toggle-collect='*counted*' --callgrind-out-file=/dev/null \
-//!     target/release/deps/frames-* --count 0
+//!     target/release/deps/frames-???????????????? --count 0
 //! ```
 
 use std::env;

@@ -178,8 +178,7 @@ fn an_idle_connection_holds_little() {
             pair = Some(it);
         });
         let held = usize::try_from(info.bytes_current).expect("something") / 2;
-        // Beside the connection itself, and a third more than it is: decoder and encoder keep what they know
-        // of the last header.
+        // Beside the connection itself; a third more than it is.
         assert!(held <= 1_400, "{held} bytes, {info:?}");
         assert!(size_of::<Connection>() <= 1_900);
     }

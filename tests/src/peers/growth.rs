@@ -109,9 +109,9 @@ fn table(sizes: &[usize], rows: &[Row]) -> String {
 }
 
 /// The processor time that this thread has had.
-fn cpu() -> Duration {
+fn cpu() -> Instant {
     let time = clock_gettime(ClockId::ThreadCPUTime);
-    time.try_into().unwrap_or(Duration::ZERO)
+    Instant::EPOCH + time.try_into().unwrap_or(Duration::ZERO)
 }
 
 /// The time that something takes: the median of as many times as fit.
