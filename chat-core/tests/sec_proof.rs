@@ -221,6 +221,9 @@ fn the_end_of_the_stream_leaves_the_server_unproven() {
             }
             assert!(client.solo.connection.is_closed());
             assert_eq!(client.solo.closed(), CloseReason::Unproven);
+            // What was offered was never agreed on.
+            let agreed = client.solo.connection.peer_extensions();
+            assert_eq!(agreed, Extensions::default());
         }
     }
 }

@@ -545,6 +545,10 @@ impl Connection {
 
     /// The one end of every connection.
     fn end(&mut self, reason: CloseReason) {
+        if matches!(self.phase, Phase::Handshake { .. }) {
+            // Nothing came of what was offered.
+            self.peer = Extensions::default();
+        }
         self.decoder.clear();
         self.phase = Phase::Closed;
         self.outbox = Outbox::default();
