@@ -43,7 +43,7 @@ class Connected:
                 if leftover:
                     raise PeerError(f"{leftover[0].kind} that nobody waits for: {leftover[0].content[:200]!r}")
                 self.session.stop_writing()
-                client.leave(self.session.link)
+                client.leave(self.session.link, self.session.agreed)
         finally:
             self.session.stopped = True
             self.session.link.__exit__()

@@ -5,7 +5,7 @@ import re
 import socket
 import time
 from concurrent.futures import ThreadPoolExecutor
-from typing import Optional, Tuple
+from typing import Container, Optional, Tuple
 
 import extensions
 import sec
@@ -155,8 +155,9 @@ def read_kind(link: Link, options, wanted: str) -> Frame:
             raise PeerError(f"{frame.type} instead of {wanted}: {frame.content[:200]!r}")
 
 
-def leave(link: Link) -> None:
-    """The goodbye of section 4.4, up to the end of the server's direction."""
+def leave(link: Link, agreed: Container[str] = ()) -> None:
+    """The goodbye of section 4.4, up to the end of the server's direction: what it has sent meanwhile comes first."""
+    expected = ("heartbeat", "message", *(["chunk"] if "chunk" in agreed else []))
     link.say_goodbye("Client disconnecting")
     while True:
         try:
@@ -165,7 +166,7 @@ def leave(link: Link) -> None:
             if end.how == "eof":
                 return
             raise PeerError("reset instead of an end after disconnect") from None
-        if frame.type not in ("heartbeat", "message"):
+        if frame.type not in expected:
             raise PeerError(f"{frame.type} after the client's disconnect")
 
 
