@@ -1,17 +1,20 @@
 //! The codec and a whole conversation in memory, beside the primitives that they cannot be faster
 //! than: compare within one run, for machines differ.
 
+mod support;
+
 use std::hint::black_box;
 use std::sync::Arc;
 
 use chat_core::frame::{Decoder, Encoder, Extra, Frame, FrameKind, LEGACY_MIN_FRAME, Limits};
-use chat_core::{Config, Connection, ContentType, Entropy, Event, Instant, Key, Message, Uuid};
+use chat_core::{Config, Connection, ContentType, Entropy, Event, Key, Message, Uuid};
 use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::{Digest, Sha256};
 
+use support::{NOW, pump};
+
 const SESSION: Uuid = Uuid::from_u128(0x38b4_e652_e44d_47f2_b70d_9e26_0e27_1365);
-const NOW: Instant = Instant::EPOCH;
 
 /// The sizes of contents.
 const SIZES: [(&str, usize); 4] = [
@@ -139,18 +142,6 @@ fn verifying(c: &mut Criterion) {
         });
     }
     group.finish();
-}
-
-/// Everything that one end shows goes to the other.
-fn pump(from: &mut Connection, to: &mut Connection) -> bool {
-    let mut slices = [&[][..]; 2];
-    let count = from.poll_transmit(&mut slices);
-    let len = slices[..count]
-        .iter()
-        .map(|slice| to.handle_input(NOW, slice))
-        .sum();
-    from.consume_transmit(NOW, len);
-    len > 0
 }
 
 /// Handshake, 1,000 messages, goodbye: everything but the transport.

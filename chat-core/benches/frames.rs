@@ -15,19 +15,22 @@
 //!     target/release/deps/frames-???????????????? --count 0
 //! ```
 
+mod support;
+
 use std::env;
 use std::hint::black_box;
 use std::sync::Arc;
 use std::time::{Duration, Instant as Clock};
 
 use chat_core::frame::{Decoder, Encoder, Extra, FIXED_HEADER_LEN, Frame, FrameKind, Limits};
-use chat_core::{Config, Connection, ContentType, Entropy, Event, Instant, Key, Message, Uuid};
+use chat_core::{Config, Connection, ContentType, Entropy, Event, Key, Message, Uuid};
 use criterion::{Criterion, Throughput};
 use hmac::{Hmac, HmacReset, KeyInit, Mac};
 use sha2::{Digest, Sha256};
 
+use support::{NOW, pump};
+
 const SESSION: Uuid = Uuid::from_u128(0x38b4_e652_e44d_47f2_b70d_9e26_0e27_1365);
-const NOW: Instant = Instant::EPOCH;
 /// So many frames at a time: one read of a socket has as many small ones.
 const BATCH: u32 = 100;
 /// How often both sides of a case take their turn for the report.
@@ -105,18 +108,6 @@ fn shared_key(len: usize) -> Side {
             black_box(mac.finalize());
         }
     })
-}
-
-/// Everything that one end shows goes to the other.
-fn pump(from: &mut Connection, to: &mut Connection) -> bool {
-    let mut slices = [&[][..]; 2];
-    let count = from.poll_transmit(&mut slices);
-    let len = slices[..count]
-        .iter()
-        .map(|slice| to.handle_input(NOW, slice))
-        .sum();
-    from.consume_transmit(NOW, len);
-    len > 0
 }
 
 /// Messages from one connection to another, so many in each write.

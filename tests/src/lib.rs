@@ -4,6 +4,7 @@ use std::pin::pin;
 use std::task::Poll;
 
 pub mod conformance;
+mod descriptors;
 pub mod dribble;
 pub mod faulty;
 pub mod middle;

@@ -48,29 +48,28 @@ impl Connection {
 
     /// Takes bytes up to the end of a frame; true if there was one.
     fn take_frame(&mut self, now: Instant, input: &mut &[u8]) -> bool {
-        if self.state() == State::Established {
-            match self.decoder.decode_message(input, self.session) {
-                Ok(None) => {}
-                Ok(Some(message)) => {
-                    self.hear(now);
-                    self.take_message(now, message);
-                    return true;
-                }
-                Err(error) => {
-                    self.fail(now, error.into());
-                    return false;
-                }
-            }
+        let taken = self.try_take_frame(now, input);
+        taken.unwrap_or_else(|error| {
+            self.fail(now, error.into());
+            false
+        })
+    }
+
+    fn try_take_frame(&mut self, now: Instant, input: &mut &[u8]) -> Result<bool, FrameError> {
+        // The short way of most frames.
+        if self.state() == State::Established
+            && let Some(message) = self.decoder.decode_message(input, self.session)?
+        {
+            self.hear(now);
+            self.take_message(now, message);
+            return Ok(true);
         }
-        match self.decoder.decode(input) {
-            Ok(None) => return false,
-            Ok(Some(frame)) => self.handle_frame(now, frame),
-            Err(error) => {
-                self.fail(now, error.into());
-                return false;
-            }
+        let frame = self.decoder.decode(input)?;
+        let is_frame = frame.is_some();
+        if let Some(frame) = frame {
+            self.handle_frame(now, frame);
         }
-        true
+        Ok(is_frame)
     }
 
     /// A frame has come.

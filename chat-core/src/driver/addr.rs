@@ -97,15 +97,11 @@ impl Peer {
     /// What a proxy on this machine passes on does too.
     pub fn is_local(&self) -> bool {
         match self {
-            Self::Tcp(address) => is_loopback(*address),
+            // Also `::ffff:127.0.0.1`.
+            Self::Tcp(address) => address.ip().to_canonical().is_loopback(),
             Self::Unix(_) => true,
         }
     }
-}
-
-pub(super) fn is_loopback(address: SocketAddr) -> bool {
-    // Also `::ffff:127.0.0.1`.
-    address.ip().to_canonical().is_loopback()
 }
 
 impl fmt::Display for Peer {

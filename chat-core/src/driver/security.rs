@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use super::Peer;
-use super::addr::is_loopback;
 use crate::{Config, Security};
 
 /// The settings of connections, by where the other end is.
@@ -29,9 +28,8 @@ impl Place {
     pub(super) fn of(peer: &Peer) -> Self {
         match peer {
             Peer::Unix(Some(_)) => Self::Known,
-            Peer::Unix(None) => Self::Local,
-            Peer::Tcp(address) if is_loopback(*address) => Self::Local,
-            Peer::Tcp(_) => Self::Remote,
+            _ if peer.is_local() => Self::Local,
+            _ => Self::Remote,
         }
     }
 }

@@ -8,7 +8,7 @@ use bytes::{Bytes, BytesMut};
 use uuid::Uuid;
 
 use super::fixed::{FixedHeader, UNSIGNED_LEN};
-use super::header::{CachedHeader, Header, MAX_CACHED};
+use super::header::{CachedHeader, Header, MAX_CACHED, repeats};
 use super::{FIXED_HEADER_LEN, Frame, FrameError, FrameKind, HeaderFault, Limits};
 use crate::sign::{Digest, HeaderState, Piece, Scheme, SessionKey, Signing};
 use crate::{Key, Message};
@@ -342,7 +342,9 @@ impl Decoder {
                     }));
                 }
                 let header = header?;
-                let keep = header.repeats() && json.len() <= MAX_CACHED && !self.in_hello;
+                let keep = repeats(header.kind, &header.extra)
+                    && json.len() <= MAX_CACHED
+                    && !self.in_hello;
                 if let Some(state) = fresh.filter(|_| keep) {
                     json.shrink_to_fit();
                     self.last = Some(Box::new(CachedHeader {

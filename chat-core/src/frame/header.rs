@@ -48,11 +48,6 @@ impl Header {
         })
     }
 
-    /// Whether it is worth keeping.
-    pub(super) fn repeats(&self) -> bool {
-        repeats(self.kind, &self.extra)
-    }
-
     /// The frame that has this header.
     pub(super) fn frame(&self, content: Bytes) -> Frame {
         Frame {

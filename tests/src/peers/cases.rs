@@ -105,22 +105,25 @@ impl What {
 }
 
 const fn echo(name: &'static str, connections: usize, in_flight: usize, len: usize) -> Case {
-    let shape = Shape {
-        connections,
-        in_flight,
-        len,
-        room: false,
-    };
-    let what = What::Flood(shape);
-    Case { name, what }
+    flood(name, connections, in_flight, len, false)
 }
 
 const fn room(name: &'static str, connections: usize, in_flight: usize, len: usize) -> Case {
+    flood(name, connections, in_flight, len, true)
+}
+
+const fn flood(
+    name: &'static str,
+    connections: usize,
+    in_flight: usize,
+    len: usize,
+    room: bool,
+) -> Case {
     let shape = Shape {
         connections,
         in_flight,
         len,
-        room: true,
+        room,
     };
     let what = What::Flood(shape);
     Case { name, what }

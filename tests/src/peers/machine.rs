@@ -1,11 +1,10 @@
-//! What the machine is and gives: descriptors, and how fast it hashes.
+//! What the machine is, and how fast it hashes.
 
 use std::fs;
 use std::num::NonZero;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use sha2::{Digest, Sha256};
 
 /// One core with instructions for SHA-256 makes more than a gigabyte a second, any other less than half.
@@ -37,27 +36,4 @@ pub fn hash_speed() -> f64 {
         best = best.min(begun.elapsed());
     }
     1024.0 * 1024.0 / best.as_secs_f64()
-}
-
-/// Lets this process and those that it starts have so many descriptors, or as many as it may; returns
-/// how many that is.
-pub fn raise_descriptors(wanted: u64) -> u64 {
-    let limit = getrlimit(Resource::Nofile);
-    if limit.current.is_none_or(|current| current >= wanted) {
-        return wanted;
-    }
-    let set = |current, maximum| {
-        let (current, maximum) = (Some(current), Some(maximum));
-        setrlimit(Resource::Nofile, Rlimit { current, maximum }).is_ok()
-    };
-    let most = limit.maximum.unwrap_or(u64::MAX).max(wanted);
-    let allowed = limit.maximum.unwrap_or(u64::MAX).min(wanted);
-    // Beyond the hard limit goes only who may raise that.
-    if set(wanted, most) {
-        wanted
-    } else if set(allowed, limit.maximum.unwrap_or(allowed)) {
-        allowed
-    } else {
-        limit.current.unwrap_or(0)
-    }
 }

@@ -32,6 +32,8 @@ use process::Server;
 use report::{Report, Row};
 use serve::Kind;
 
+use crate::descriptors::raise_descriptors;
+
 /// The load has its core for itself when it waits for it less than so much of the time.
 const CROWDED: f64 = 0.05;
 /// Descriptors beyond those of connections.
@@ -138,7 +140,7 @@ pub fn run(plan: &Plan, program: &Path) -> io::Result<Report> {
         report.notes.push(note.into());
     }
     let wanted = plan.idle() as u64 + SPARE;
-    let descriptors = machine::raise_descriptors(wanted);
+    let descriptors = raise_descriptors(wanted);
     process::pin(1);
     let (begun, before) = (Instant::now(), process::own_wait());
     for case in CASES {

@@ -20,7 +20,6 @@ mod chaos;
 mod fleet;
 mod interrupt;
 pub mod ledger;
-mod limits;
 mod line;
 pub mod prober;
 pub mod random;
@@ -37,6 +36,7 @@ use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use crate::descriptors::raise_descriptors;
 use crate::program::{Program, Signal};
 use fleet::Fleet;
 use interrupt::Interrupt;
@@ -161,7 +161,7 @@ impl Server {
 pub fn run(plan: &Plan, workers: &Path) -> Result<Report, String> {
     let program = find(plan, workers)?;
     let wanted = plan.descriptors();
-    let allowed = limits::raise_descriptors(wanted);
+    let allowed = raise_descriptors(wanted);
     let mut plan = plan.clone();
     let mut notes = Vec::new();
     if allowed < wanted {

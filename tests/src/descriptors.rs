@@ -4,7 +4,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 /// Raises what this process and its children may have to `wanted`, or as far as it goes; returns how
 /// far that is.
-pub(super) fn raise_descriptors(wanted: u64) -> u64 {
+pub(crate) fn raise_descriptors(wanted: u64) -> u64 {
     let allowed = || {
         let limit = getrlimit(Resource::Nofile);
         (limit.current.unwrap_or(u64::MAX), limit.maximum)
