@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use super::incoming::Incoming;
-use super::mailbox::{Inner, Mailbox, Outgoing, PeerLimits, Unsent};
+use super::mailbox::{Mailbox, Outgoing, PeerLimits, Unsent};
 use super::rt::{Runtime, Sleep, Socket, Stream};
 use super::streams::Streams;
 use crate::{
@@ -141,15 +141,11 @@ impl<R: Runtime> Link<R> {
         }
         let event = self.undelivered.pop_front();
         let event = event.or_else(|| self.connection.poll_event())?;
-        match event {
-            // Who hears of it may send, and is to know what is taken.
-            Event::Established { .. } => {
-                if let Some(peer) = self.introduction() {
-                    self.mailbox.lock().set_peer(peer);
-                }
-            }
-            Event::Closed(_) => _ = self.publish(&mut self.mailbox.lock()),
-            _ => {}
+        // Who hears of it may send, and is to know what is taken.
+        if matches!(event, Event::Established { .. })
+            && let Some(peer) = self.introduction()
+        {
+            self.mailbox.lock().set_peer(peer);
         }
         Some(event)
     }
@@ -214,6 +210,7 @@ impl<R: Runtime> Link<R> {
         progress |= self.read(cx, now);
         progress |= self.keep_time(cx, now);
         self.pump(now);
+        self.publish();
         if self.is_over() {
             debug_assert!(
                 self.connection.poll_transmit(&mut [&[]]) == 0
@@ -261,7 +258,7 @@ impl<R: Runtime> Link<R> {
     fn take_commands(&mut self, cx: &mut Context<'_>, now: Instant) {
         let introduction = self.introduction();
         let mut inner = self.mailbox.lock();
-        let mut changed = self.publish(&mut inner);
+        let mut changed = false;
         if let Some(peer) = introduction {
             inner.set_peer(peer);
         }
@@ -384,15 +381,18 @@ impl<R: Runtime> Link<R> {
         None
     }
 
-    /// Lets the handles see how far the connection is. True if more messages have been sent.
-    fn publish(&self, inner: &mut Inner) -> bool {
+    /// Lets the handles see how far the connection is, before anybody is told what has arrived.
+    fn publish(&self) {
         let stats = self.connection.stats();
+        let mut inner = self.mailbox.lock();
         inner.stats = stats;
         inner.heard = self.connection.last_heard();
-        inner.set_sent(
-            self.sent_before + stats.messages_sent,
-            stats.messages_aborted,
-        )
+        let sent = self.sent_before + stats.messages_sent;
+        let has_sent = inner.set_sent(sent, stats.messages_aborted);
+        drop(inner);
+        if has_sent {
+            self.mailbox.notify();
+        }
     }
 
     fn write(&mut self, cx: &mut Context<'_>, now: Instant) -> bool {
