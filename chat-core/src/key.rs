@@ -5,15 +5,12 @@ use alloc::vec::Vec;
 use core::fmt;
 
 use hkdf::Hkdf;
-use hmac::{Hmac, HmacReset, KeyInit, Mac};
+use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
 /// HMAC-SHA256, ready to take the bytes of a frame.
 pub(crate) type MacState = Hmac<Sha256>;
-
-/// The same, good for one frame after the other: nothing is copied, and so nothing to be overwritten.
-pub(crate) type SessionMac = HmacReset<Sha256>;
 
 /// Whoever reads the memory later does not find the state, which is as good as the key: it is two
 /// states of the hash, and those are overwritten when they are dropped.
@@ -109,13 +106,13 @@ impl Key {
         &self,
         salt: &[u8],
         infos: [&[&[u8]]; N],
-    ) -> [SessionMac; N] {
+    ) -> [Zeroizing<[u8; 32]>; N] {
         let (mut prk, hkdf) = Hkdf::<Sha256>::extract(Some(salt), &self.0.bytes);
         prk.as_mut_slice().zeroize();
         infos.map(|info| {
             let mut key = Zeroizing::new([0; 32]);
             expand(&hkdf, info, &mut *key);
-            SessionMac::new_from_slice(&*key).expect("HMAC takes keys of any length")
+            key
         })
     }
 }
@@ -150,14 +147,4 @@ pub(crate) fn verify(mac: MacState, expected: &[u8]) -> bool {
         return mac.verify_truncated_left(&expected[..16]).is_ok();
     }
     mac.verify_slice(expected).is_ok()
-}
-
-/// The same for a session.
-pub(crate) fn verify_next(mac: &mut SessionMac, expected: &[u8]) -> bool {
-    if planted!("half a code is enough") {
-        let half = mac.clone().verify_truncated_left(&expected[..16]).is_ok();
-        mac.reset();
-        return half;
-    }
-    mac.verify_slice_reset(expected).is_ok()
 }

@@ -31,6 +31,7 @@ mod message;
 #[cfg(planted)]
 mod planted;
 mod rate;
+mod seal;
 mod sec;
 mod sign;
 mod time;

@@ -10,7 +10,8 @@ use core::ops::Deref;
 use bytes::Bytes;
 
 use crate::Config;
-use crate::sign::{Digest, Piece, sha256};
+use crate::seal;
+use crate::sign::{Digest, Piece};
 
 /// What the content of a message is, as a media type: `text/plain; charset=utf-8`.
 ///
@@ -205,14 +206,14 @@ impl Message {
             Digests::Whole(_) if !in_pieces => return self,
             _ if in_pieces => {
                 let pieces = self.content.chunks(size);
-                Digests::Pieces(size, pieces.map(|piece| sha256(&[piece])).collect())
+                Digests::Pieces(size, pieces.map(seal::digest).collect())
             }
-            _ => Digests::Whole(sha256(&[&self.content])),
+            _ => Digests::Whole(seal::digest(&self.content)),
         };
         Self { digests, ..self }
     }
 
-    /// The SHA-256 of the content, if it is known.
+    /// The digest of the content, if it is known.
     pub(crate) fn digest(&self) -> Option<Digest> {
         match self.digests {
             Digests::Whole(digest) => Some(digest),

@@ -5,7 +5,8 @@ use alloc::sync::Arc;
 use core::fmt;
 
 use crate::frame::NONCE_LEN;
-use crate::sign::{Digest, Seal, SessionKey, sha256};
+use crate::seal::{self, Seal, SessionKey};
+use crate::sign::{Digest, sha256};
 use crate::{Key, KeyId};
 
 /// What makes a connection unlike every other: 32 random bytes, for the core has no randomness.
@@ -127,12 +128,12 @@ impl Handshake<'_> {
             ],
         );
         let keys = SessionKeys {
-            client: SessionKey::new(client),
-            server: SessionKey::new(server),
+            client: SessionKey::new(&client),
+            server: SessionKey::new(&server),
         };
         let seal = Seal {
             header: sha256(&[json]),
-            content: sha256(&[content]),
+            content: seal::digest(content),
         };
         (keys, seal)
     }

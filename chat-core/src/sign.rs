@@ -7,9 +7,10 @@ use bytes::Bytes;
 use hmac::Mac;
 use sha2::{Digest as _, Sha256};
 
-use crate::key::{self, Key, MacState, SessionMac};
+use crate::key::{self, Key, MacState};
+use crate::seal::{self, Seal, SessionKey};
 
-/// A SHA-256.
+/// A SHA-256, or with `sec` what stands for a content: see [`seal::digest`].
 pub(crate) type Digest = [u8; 32];
 
 pub(crate) fn sha256(parts: &[&[u8]]) -> Digest {
@@ -20,7 +21,7 @@ pub(crate) fn sha256(parts: &[&[u8]]) -> Digest {
     hash.finalize().into()
 }
 
-/// The content of a frame, and its SHA-256 if that is known: whoever passes it on need not work it out
+/// The content of a frame, and its digest if that is known: whoever passes it on need not work it out
 /// again.
 #[derive(Clone, Debug)]
 pub(crate) struct Piece {
@@ -58,20 +59,6 @@ pub(crate) enum Codes {
 /// What stands in place of a code where there is none.
 pub(crate) const NO_CODE: [u8; 32] = [0; 32];
 
-/// What the code of a frame is made of beside its fixed header and its number: known when the frame is
-/// made, while the number is known only when it leaves, for others may overtake it.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Seal {
-    pub(crate) header: Digest,
-    pub(crate) content: Digest,
-}
-
-/// The key of one direction of one session, and the number of its next frame.
-pub(crate) struct SessionKey {
-    mac: SessionMac,
-    sequence: u64,
-}
-
 /// What is kept of a JSON header for the next frame that has the same.
 #[derive(Clone)]
 pub(crate) enum HeaderState {
@@ -104,11 +91,11 @@ impl Codes {
         }
     }
 
-    /// Whether a content has to be hashed whose SHA-256 is known, or is not.
-    pub(crate) fn hash(&self, is_known: bool) -> bool {
+    /// Whether a content has to be hashed whose digest is known, or is not.
+    pub(crate) fn hash(&self, content: &[u8], is_known: bool) -> bool {
         match self {
             Self::Shared(_) => true,
-            Self::Later => !is_known,
+            Self::Later => !is_known && seal::short(content).is_none(),
             Self::Trusted => false,
         }
     }
@@ -117,41 +104,8 @@ impl Codes {
 /// A frame whose content is being hashed.
 pub(crate) enum Signing {
     Shared(MacState),
-    Session { header: Digest, content: Sha256 },
+    Session { header: Digest, hash: Sha256 },
     Trusted,
-}
-
-impl SessionKey {
-    pub(crate) fn new(mac: SessionMac) -> Self {
-        Self { mac, sequence: 0 }
-    }
-
-    /// The code of the next frame: of its number, of what stands before the code, and of the digests of
-    /// what follows it.
-    pub(crate) fn next(&mut self, fixed: &[u8], seal: &Seal) -> [u8; 32] {
-        self.take(fixed, seal);
-        self.mac.finalize_reset().into_bytes().into()
-    }
-
-    /// Whether that is the code of the next frame, in constant time.
-    pub(crate) fn verify_next(&mut self, fixed: &[u8], seal: &Seal, code: &[u8]) -> bool {
-        self.take(fixed, seal);
-        key::verify_next(&mut self.mac, code)
-    }
-
-    fn take(&mut self, fixed: &[u8], seal: &Seal) {
-        self.mac.update(&self.sequence.to_be_bytes());
-        self.mac.update(fixed);
-        self.mac.update(&seal.header);
-        self.mac.update(&seal.content);
-        // 2^64 frames take longer than anything lasts.
-        self.sequence += 1;
-    }
-
-    /// The last so many frames will not leave: others take their numbers.
-    pub(crate) fn take_back(&mut self, frames: usize) {
-        self.sequence -= frames as u64;
-    }
 }
 
 impl Scheme {
@@ -168,12 +122,13 @@ impl Scheme {
     pub(crate) fn verify(
         &mut self,
         signing: Signing,
-        fixed: &[u8],
+        fixed: &[u8; 32],
+        content: &[u8],
         code: &[u8; 32],
     ) -> (bool, Option<Digest>) {
         match (self, signing) {
-            (Self::Session(key), Signing::Session { header, content }) => {
-                let content = content.finalize().into();
+            (Self::Session(key), Signing::Session { header, hash }) => {
+                let content = seal::short(content).unwrap_or_else(|| hash.finalize().into());
                 let seal = Seal { header, content };
                 (key.verify_next(fixed, &seal, code), Some(content))
             }
@@ -188,15 +143,15 @@ impl Scheme {
     pub(crate) fn verify_whole(
         &mut self,
         header: &HeaderState,
-        fixed: &[u8],
+        fixed: &[u8; 32],
         content: &[u8],
-        code: &[u8],
+        code: &[u8; 32],
     ) -> (bool, Option<Digest>) {
         match (self, header) {
             (Self::Session(key), HeaderState::Session(header)) => {
                 let seal = Seal {
                     header: *header,
-                    content: sha256(&[content]),
+                    content: seal::digest(content),
                 };
                 (key.verify_next(fixed, &seal, code), Some(seal.content))
             }
@@ -205,7 +160,7 @@ impl Scheme {
                 mac.update(content);
                 (key::verify(mac, code), None)
             }
-            (Self::Trusted, HeaderState::Trusted) => (code == NO_CODE, None),
+            (Self::Trusted, HeaderState::Trusted) => (*code == NO_CODE, None),
             _ => unreachable!("a header that was hashed under another key is forgotten"),
         }
     }
@@ -218,7 +173,7 @@ impl Signing {
             HeaderState::Shared(mac) => Self::Shared(MacState::clone(mac)),
             HeaderState::Session(digest) => Self::Session {
                 header: *digest,
-                content: Sha256::new(),
+                hash: Sha256::new(),
             },
             HeaderState::Trusted => Self::Trusted,
         }
@@ -228,7 +183,7 @@ impl Signing {
     pub(crate) fn update(&mut self, part: &[u8]) {
         match self {
             Self::Shared(mac) => mac.update(part),
-            Self::Session { content, .. } => content.update(part),
+            Self::Session { hash, .. } => hash.update(part),
             Self::Trusted => {}
         }
     }

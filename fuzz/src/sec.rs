@@ -16,11 +16,18 @@ impl Direction {
     /// The code of the next frame.
     pub fn next(&mut self, raw: &[u8]) -> [u8; 32] {
         let (json, content) = parts(raw);
+        let mut digest = [0; 32];
+        match digest.get_mut(..content.len()) {
+            Some(start) => start.copy_from_slice(content),
+            None => digest = Sha256::digest(content).into(),
+        }
         let mut mac = Hmac::<Sha256>::new_from_slice(&self.key).expect("any length will do");
-        mac.update(&self.sequence.to_be_bytes());
-        mac.update(&raw[..32]);
+        mac.update(&raw[..20]);
+        mac.update(&[0; 12]);
         mac.update(&Sha256::digest(json));
-        mac.update(&Sha256::digest(content));
+        mac.update(&self.sequence.to_be_bytes());
+        mac.update(&raw[20..32]);
+        mac.update(&digest);
         self.sequence += 1;
         mac.finalize().into_bytes().into()
     }

@@ -73,8 +73,14 @@ class Direction:
         return made
 
 
-def code(key: bytes, sequence: int, fixed: bytes, header: bytes, content: bytes) -> bytes:
-    signed = struct.pack("!Q", sequence) + fixed[:32] + sha256(header) + sha256(content)
+def digest(content: bytes) -> bytes:
+    """What stands for a content in a code."""
+    return content.ljust(32, b"\0") if len(content) <= 32 else sha256(content)
+
+
+def code(key: bytes, sequence: int, fixed: bytes, header: bytes, content: bytes, digest=digest) -> bytes:
+    repeated = fixed[:20] + bytes(12) + sha256(header)
+    signed = repeated + struct.pack("!Q", sequence) + fixed[20:32] + digest(content)
     return hmac.new(key, signed, hashlib.sha256).digest()
 
 
@@ -189,7 +195,7 @@ def conversation():
 
     yield "server", PROOF
     yield "client", message("Hello, World!")
-    yield "server", message("Hello, you — 你好")
+    yield "server", message("Hello, you — 你好 from a room")
     yield "client", heartbeat(b"ping")
     yield "server", heartbeat(b"pong")
     yield "server", heartbeat(b"ping")
@@ -204,7 +210,7 @@ def conversation():
     yield "server", chunk(2, "data", b"piece", wire.TEXT, offset=0)
     yield "server", chunk(2, "end", offset=5)
     yield "client", chunk(2, "done")
-    yield "server", Frame("error", b"no such room", SESSION, wire.TEXT)
+    yield "server", Frame("error", b"no such room: nobody is in there", SESSION, wire.TEXT)
     yield "client", wire.goodbye(SESSION, "Client disconnecting")
     yield "server", wire.goodbye(SESSION, "Server shutting down")
 
@@ -247,9 +253,11 @@ class Made:
         return next(bytes.fromhex(frame["frame"]) for frame in self.frames
                     if (frame["from"], frame["sequence"]) == (end, sequence))
 
+    def sign_key(self, end: str) -> bytes:
+        return self.client.key if end == "client" else self.server.key
+
     def sign(self, end: str, sequence: int, frame: Frame, padded: bool = False) -> bytes:
-        key = self.client.key if end == "client" else self.server.key
-        return wire.encode(frame, Direction(key, sequence), padded)
+        return wire.encode(frame, Direction(self.sign_key(end), sequence), padded)
 
     def vector(self) -> dict:
         case = self.case
@@ -304,6 +312,8 @@ def bad_established(made: Made) -> list:
         add("version_1_code", to, number, wire.encode(frame, made.case.key))
         add("version_1_code_of_server_key", to, number, wire.encode(frame, made.server_key))
         add("other_session", to, number, again.sign(end, number, frame))
+        hashed = code(made.sign_key(end), number, good[:32], header, content, sha256)
+        add("short_content_hashed", to, number, good[:32] + hashed + good[64:])
         add("no_code", to, number, good[:32] + bytes(32) + good[64:])
         add("first_bit_of_code", to, number, good[:32] + bytes([good[32] ^ 0x80]) + good[33:])
         add("last_bit_of_code", to, number, good[:63] + bytes([good[63] ^ 1]) + good[64:])

@@ -68,7 +68,10 @@ impl Connection {
             }
             return Err(SendError::Full(message));
         }
-        if self.encoder.hashes(message.digest().is_some()) {
+        if self
+            .encoder
+            .hashes(message.content(), message.digest().is_some())
+        {
             self.stats.bytes_hashed += len as u64;
         }
         if at_once {

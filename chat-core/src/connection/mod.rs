@@ -74,7 +74,7 @@ pub struct Stats {
     pub bytes_received: u64,
     /// Bytes taken by the transport.
     pub bytes_sent: u64,
-    /// Bytes of contents that were hashed to be sent. With `sec`, what was hashed before, because it
+    /// Bytes of contents that were hashed to be sent. With `sec`, those of up to 32 bytes need not be, and what was hashed before, because it
     /// was received or is [sent to many](Message::hashed), is not hashed again; where the
     /// [channel is trusted](Config::trust_channel), nothing is after the handshake.
     pub bytes_hashed: u64,
@@ -482,7 +482,7 @@ impl Connection {
         min_len: usize,
     ) -> Result<EncodedFrame, EncodeError> {
         let Piece { bytes, digest } = content.into();
-        if self.encoder.hashes(digest.is_some()) {
+        if self.encoder.hashes(&bytes, digest.is_some()) {
             self.stats.bytes_hashed += bytes.len() as u64;
         }
         let frame = Frame {

@@ -5,7 +5,7 @@ use alloc::collections::VecDeque;
 use bytes::{Buf, Bytes, BytesMut};
 
 use crate::frame::{EncodedFrame, sign};
-use crate::sign::{Seal, SessionKey};
+use crate::seal::{Seal, SessionKey};
 
 /// What a queued frame costs beyond its bytes: its entry in the queue and its allocation.
 const OVERHEAD: usize = 64;

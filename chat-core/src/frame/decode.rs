@@ -10,7 +10,8 @@ use uuid::Uuid;
 use super::fixed::{FixedHeader, UNSIGNED_LEN};
 use super::header::{CachedHeader, Header, MAX_CACHED, repeats};
 use super::{FIXED_HEADER_LEN, Frame, FrameError, FrameKind, HeaderFault, Limits};
-use crate::sign::{Digest, HeaderState, Piece, Scheme, SessionKey, Signing};
+use crate::seal::SessionKey;
+use crate::sign::{Digest, HeaderState, Piece, Scheme, Signing};
 use crate::{Key, Message};
 
 /// Reads frames from a stream of bytes, however it is split.
@@ -26,7 +27,7 @@ pub struct Decoder {
     /// Part of the fixed header, then the JSON header until it can be trusted.
     head: Vec<u8>,
     last: Option<Box<CachedHeader>>,
-    /// The SHA-256 of the content of the last frame, where it was needed.
+    /// The digest of the content of the last frame, where it was needed.
     digest: Option<Digest>,
     /// Where small contents are kept.
     shelf: Shelf,
@@ -111,7 +112,7 @@ impl Decoder {
         self.last = None;
     }
 
-    /// The SHA-256 of the content of the last frame, if it was worked out.
+    /// The digest of the content of the last frame, if it was worked out.
     pub(crate) fn digest(&self) -> Option<Digest> {
         self.digest
     }
@@ -232,7 +233,6 @@ impl Decoder {
         let Some(rest) = rest.strip_prefix(&*last.json) else {
             return Ok(None);
         };
-        let (unsigned, code) = fixed.split_at(UNSIGNED_LEN);
         let fixed = FixedHeader::parse(fixed, self.limits)?;
         let same = fixed.header_len == last.json.len() && fixed.header_crc == last.crc;
         let Some((content, rest)) = rest.split_at_checked(fixed.content_len).filter(|_| same)
@@ -243,9 +243,9 @@ impl Decoder {
         if crc32fast::hash(content) != fixed.content_crc {
             return Err(FrameError::ContentCrc);
         }
-        let (is_verified, digest) = self
-            .scheme
-            .verify_whole(&last.state, unsigned, content, code);
+        let (is_verified, digest) =
+            self.scheme
+                .verify_whole(&last.state, &fixed.unsigned(), content, &fixed.mac);
         self.digest = digest;
         if !is_verified {
             return Err(FrameError::Mac);
@@ -320,7 +320,9 @@ impl Decoder {
             return Err(FrameError::ContentCrc);
         }
         let unsigned = fixed.unsigned();
-        let (is_verified, digest) = self.scheme.verify(content.signing, &unsigned, &fixed.mac);
+        let (is_verified, digest) =
+            self.scheme
+                .verify(content.signing, &unsigned, &bytes, &fixed.mac);
         self.digest = digest;
         if !is_verified && !self.in_hello {
             return Err(FrameError::Mac);

@@ -11,7 +11,8 @@ use super::fixed::{FixedHeader, UNSIGNED_LEN};
 use super::header::{CachedHeader, Header, MAX_CACHED, repeats};
 use super::{EncodeError, Extra, FIXED_HEADER_LEN, Frame, FrameKind, MAX_CONTENT, MAX_HEADER};
 use crate::key::{self, MacState};
-use crate::sign::{Codes, Digest, HeaderState, NO_CODE, Seal, SessionKey, sha256};
+use crate::seal::{self, Seal, SessionKey};
+use crate::sign::{Codes, Digest, HeaderState, NO_CODE};
 use crate::{ContentType, Key, Message};
 
 /// Contents up to this size are copied behind their header, so that a frame is one slice; larger
@@ -56,8 +57,10 @@ impl EncodedFrame {
 
 /// Gives a frame the code that it has none of yet: that of the next frame under this key.
 pub(crate) fn sign(head: &mut [u8], key: &mut SessionKey, seal: &Seal) {
-    let code = key.next(&head[..UNSIGNED_LEN], seal);
-    head[UNSIGNED_LEN..FIXED_HEADER_LEN].copy_from_slice(&code);
+    let (fixed, rest) = head
+        .split_first_chunk_mut()
+        .expect("a frame has a fixed header");
+    rest[..NO_CODE.len()].copy_from_slice(&key.next(fixed, seal));
 }
 
 impl Encoder {
@@ -90,9 +93,9 @@ impl Encoder {
         self.last = None;
     }
 
-    /// Whether a content is hashed whose SHA-256 is known, or is not.
-    pub(crate) fn hashes(&self, is_known: bool) -> bool {
-        self.codes.hash(is_known)
+    /// Whether a content is hashed whose digest is known, or is not.
+    pub(crate) fn hashes(&self, content: &[u8], is_known: bool) -> bool {
+        self.codes.hash(content, is_known)
     }
 
     /// Encodes a frame. One that would be shorter than `min_len` bytes is padded with spaces at
@@ -101,7 +104,7 @@ impl Encoder {
         self.encode_digested(frame, None, min_len)
     }
 
-    /// The same with a content whose SHA-256 may be known.
+    /// The same with a content whose digest may be known.
     pub(crate) fn encode_digested(
         &mut self,
         frame: &Frame,
@@ -184,7 +187,7 @@ impl Encoder {
             HeaderState::Session(header) => {
                 let seal = Seal {
                     header: *header,
-                    content: digest.unwrap_or_else(|| sha256(&[content])),
+                    content: digest.unwrap_or_else(|| seal::digest(content)),
                 };
                 (NO_CODE, Some(seal))
             }

@@ -61,11 +61,18 @@ impl Direction {
     pub(crate) fn code(&self, sequence: u64, raw: &[u8]) -> [u8; 32] {
         let json = header_json(raw);
         let content = &raw[64 + json.len()..];
+        let mut digest = [0; 32];
+        match digest.get_mut(..content.len()) {
+            Some(start) => start.copy_from_slice(content),
+            None => digest = Sha256::digest(content).into(),
+        }
         let mut mac = Hmac::<Sha256>::new_from_slice(&self.key).expect("any length will do");
-        mac.update(&sequence.to_be_bytes());
-        mac.update(&raw[..32]);
+        mac.update(&raw[..20]);
+        mac.update(&[0; 12]);
         mac.update(&Sha256::digest(json));
-        mac.update(&Sha256::digest(content));
+        mac.update(&sequence.to_be_bytes());
+        mac.update(&raw[20..32]);
+        mac.update(&digest);
         mac.finalize().into_bytes().into()
     }
 
