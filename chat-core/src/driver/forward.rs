@@ -85,7 +85,7 @@ impl<D> Server<D> {
 
 /// Everything that is made of one incoming message.
 struct Copies<D> {
-    streams: Vec<SendStream>,
+    streams: Vec<Copy<D>>,
     /// Sessions that take it in one piece.
     plain: Vec<Session<D>>,
     /// For these, what has arrived.
@@ -95,6 +95,12 @@ struct Copies<D> {
     changed: Arc<Event>,
 }
 
+/// One of them, for a session that takes it as it comes.
+struct Copy<D> {
+    session: Session<D>,
+    stream: SendStream,
+}
+
 impl<D> Copies<D> {
     fn add(&mut self, session: Session<D>, transfer: &Transfer) {
         if session.mailbox().streaming() > LAG {
@@ -102,7 +108,7 @@ impl<D> Copies<D> {
         }
         let changed = Arc::clone(&self.changed);
         match session.mailbox().open(transfer.clone(), changed) {
-            Ok(stream) => self.streams.push(stream),
+            Ok(stream) => self.streams.push(Copy { session, stream }),
             Err(OpenError::Unsupported) => {
                 let max = session.max_message();
                 if transfer.size().is_some_and(|size| size > max) {
@@ -136,10 +142,15 @@ impl<D> Copies<D> {
                 self.collect(&piece.bytes, transfer);
             }
             let mut index = 0;
-            while let Some(stream) = self.streams.get_mut(index) {
-                if stream.outlet().session_lag() > LAG {
-                    self.streams.swap_remove(index).cancel(TOO_SLOW);
-                } else if stream.push(piece.clone()).is_err() {
+            while let Some(copy) = self.streams.get_mut(index) {
+                if copy.stream.outlet().session_lag() > LAG {
+                    let Copy { session, stream } = self.streams.swap_remove(index);
+                    // Of what has not begun an abort would tell it nothing.
+                    if stream.sent() == 0 {
+                        tell_missed(&session, transfer);
+                    }
+                    stream.cancel(TOO_SLOW);
+                } else if copy.stream.push(piece.clone()).is_err() {
                     self.streams.swap_remove(index);
                 } else {
                     index += 1;
@@ -175,8 +186,8 @@ impl<D> Copies<D> {
         let mut listener: Option<EventListener> = None;
         poll_fn(|cx| {
             loop {
-                self.streams.retain(|stream| stream.failed().is_none());
-                let ready = self.streams.iter().any(|stream| lag(stream) <= PACE);
+                self.streams.retain(|copy| copy.stream.failed().is_none());
+                let ready = self.streams.iter().any(|copy| lag(&copy.stream) <= PACE);
                 if ready || self.streams.is_empty() || incoming.poll_failed(cx) {
                     return Poll::Ready(());
                 }
@@ -195,8 +206,8 @@ impl<D> Copies<D> {
 
     /// It has arrived whole.
     fn finish(&mut self, transfer: &Transfer) {
-        for stream in self.streams.drain(..) {
-            stream.complete();
+        for copy in self.streams.drain(..) {
+            copy.stream.complete();
         }
         if self.content.is_empty() {
             return;
@@ -210,8 +221,8 @@ impl<D> Copies<D> {
     }
 
     fn give_up(&mut self, reason: &str) {
-        for stream in self.streams.drain(..) {
-            stream.cancel(reason);
+        for copy in self.streams.drain(..) {
+            copy.stream.cancel(reason);
         }
     }
 }
