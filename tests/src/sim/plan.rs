@@ -98,6 +98,7 @@ pub enum Item {
 
 /// A client.
 #[derive(Clone, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a choice")]
 pub struct ClientPlan {
     /// Its number, from 1.
     pub number: usize,
