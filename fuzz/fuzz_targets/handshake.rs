@@ -7,6 +7,7 @@ use std::sync::Arc;
 use arbitrary::Arbitrary;
 use chat_core::frame::{Encoder, Extra, Frame, FrameKind};
 use chat_core::{Config, Connection, Entropy, Event, Instant, Key, Message, Security, State, Uuid};
+use chat_fuzz::settings::Sec;
 use libfuzzer_sys::fuzz_target;
 
 #[derive(Arbitrary, Debug)]
@@ -22,7 +23,7 @@ struct Input {
 
 #[derive(Arbitrary, Debug)]
 struct Setting {
-    sec: bool,
+    sec: Sec,
     demands: bool,
     coalesce: bool,
     chunks: bool,
@@ -66,6 +67,34 @@ enum How {
     },
     /// What another server, or another client, would have sent.
     Stranger,
+}
+
+/// What an edit may do unnoticed where frames have no codes, from the least to the worst (PROTOCOL.md
+/// §4.8).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Harm {
+    /// It is noticed.
+    None,
+    /// Frames are left out, come twice, or in another place, be it the wrong direction.
+    Moved,
+    /// Frames are anybody's.
+    Forged,
+}
+
+impl Edit {
+    fn harm(&self) -> Harm {
+        // These have codes always.
+        if self.nth == 0 || self.down && self.nth == 1 {
+            return Harm::None;
+        }
+        match self.how {
+            How::Flip { mend: false, .. } | How::Cut(1..) | How::Forge { .. } => Harm::None,
+            How::Cut(0) | How::Drop | How::Again | How::Replay { .. } | How::Stranger => {
+                Harm::Moved
+            }
+            How::Flip { mend: true, .. } | How::Put { .. } | How::Bytes(_) => Harm::Forged,
+        }
+    }
 }
 
 const SESSION: Uuid = Uuid::from_u128(1);
@@ -165,6 +194,10 @@ impl End {
     fn is_sec(&self) -> bool {
         self.established && self.connection.security() == Security::Sec
     }
+
+    fn is_trusted(&self) -> bool {
+        self.established && self.connection.peer_extensions().trust
+    }
 }
 
 /// The length of a frame that was sent.
@@ -202,7 +235,8 @@ fn crc(bytes: &[u8]) -> u32 {
 
 fn config(setting: &Setting, key: &[u8]) -> Config {
     let config = Config::new(Key::new(key))
-        .sec(setting.sec)
+        .sec(setting.sec.is_on())
+        .trust_channel(setting.sec.trusts())
         .coalesce(setting.coalesce)
         .chunks(setting.chunks)
         .heartbeat(None);
@@ -332,16 +366,20 @@ fuzz_target!(|input: Input| {
         assert_eq!(end.closed, end.connection.state() == State::Closed);
     }
     // Without anybody on the way it is as the settings say.
-    if input.edits.is_empty() && input.client.sec && input.server.sec {
+    if input.edits.is_empty() && input.client.sec.is_on() && input.server.sec.is_on() {
         let is_sec = is_known && input.client.binding == input.server.binding;
         assert_eq!([client.is_sec(), server.is_sec()], [is_sec; 2]);
+        let is_trusted = is_sec && input.client.sec.trusts() && input.server.sec.trusts();
+        assert_eq!([client.is_trusted(), server.is_trusted()], [is_trusted; 2]);
         assert!(!is_sec || client.received == server.queued && server.received == client.queued);
     }
 });
 
 /// What holds at every time, whoever is on the way.
 fn check(input: &Input, client: &End, server: &End, is_known: bool, is_own: bool) {
-    let both = input.client.sec && input.server.sec;
+    let both = input.client.sec.is_on() && input.server.sec.is_on();
+    let trusts = input.client.sec.trusts() && input.server.sec.trusts();
+    let worst = input.edits.iter().map(Edit::harm).max();
     for (end, peer, demands) in [
         (client, server, input.client.demands),
         (server, client, input.server.demands),
@@ -353,7 +391,13 @@ fn check(input: &Input, client: &End, server: &End, is_known: bool, is_own: bool
             "version 1 without the key"
         );
         assert!(!end.established || is_sec || !demands, "less than demanded");
-        if is_sec {
+        assert!(!end.is_trusted() || is_sec && trusts, "not told to trust");
+        // Version 1: by somebody with the key, be it this end itself.
+        let sent = |message| peer.queued.contains(message) || end.queued.contains(message);
+        let harm = worst.filter(|_| end.is_trusted());
+        if harm == Some(Harm::Forged) {
+            // Nothing says who made it.
+        } else if is_sec && harm != Some(Harm::Moved) {
             let count = end.received.len();
             assert!(count <= peer.queued.len());
             assert_eq!(
@@ -362,13 +406,12 @@ fn check(input: &Input, client: &End, server: &End, is_known: bool, is_own: bool
                 "not what was sent, in its order"
             );
         } else {
-            // Version 1: by somebody with the key, be it this end itself.
-            let sent = |message| peer.queued.contains(message) || end.queued.contains(message);
             assert!(end.received.iter().all(sent), "not what was sent");
         }
     }
     if client.is_sec() {
         assert!(server.is_sec(), "a proof of nobody");
+        assert_eq!(client.is_trusted(), server.is_trusted());
     }
     if server.is_sec() {
         // Both ends have seen the same, whatever came between.

@@ -1,14 +1,15 @@
 //! Extensions, by PROTOCOL.md §4.6 over again: an end that gets any offer, or any choice, ends the
 //! connection where that is wrong, without a word; else it chooses what both have, with its own numbers,
-//! keeps the other's, and has the security that it must have.
+//! keeps the other's, and has the security that it must have. With `sec` frames have codes after that, or
+//! none where both trust the channel, and the other way is wrong.
 #![no_main]
 
 use std::sync::Arc;
 
 use arbitrary::Arbitrary;
-use chat_core::frame::{Extensions, Extra, FrameKind};
+use chat_core::frame::{Extensions, Extra, FrameError, FrameKind};
 use chat_core::{
-    CloseReason, Config, Connection, Event, Instant, ProtocolError, Role, Security, State,
+    CloseReason, Config, Connection, Event, Instant, Message, ProtocolError, Role, Security, State,
 };
 use chat_fuzz::offer::{KEY_ID, Offer};
 use chat_fuzz::oracle::{self, Header, Sec};
@@ -16,7 +17,7 @@ use chat_fuzz::peer::{SESSION, header, transmit};
 use chat_fuzz::sec::{Direction, directions, nonce, unhex};
 use chat_fuzz::settings::Settings;
 use chat_fuzz::solo;
-use chat_fuzz::wire::{KEY, Signer, parts, split_frames, unsigned};
+use chat_fuzz::wire::{KEY, Signer, parts, split_frames};
 use libfuzzer_sys::fuzz_target;
 
 #[derive(Arbitrary, Debug)]
@@ -47,15 +48,14 @@ fn extensions(header: &Header) -> Extensions {
     }
 }
 
-/// What of the first the second has too.
-fn shared(of: Extensions, with: &Extensions) -> Extensions {
+/// What of the first the second has too; `trust` is nothing without `sec` (PROTOCOL.md §4.8).
+fn shared(of: Extensions, with: &Extensions, secure: bool) -> Extensions {
     let mut both = Extensions::default();
     both.max_content = of.max_content.filter(|_| with.max_content.is_some());
     both.coalesce = of.coalesce && with.coalesce;
     both.ping = of.ping.filter(|_| with.ping.is_some());
     both.chunk = of.chunk.filter(|_| with.chunk.is_some());
-    // No settings here trust a channel.
-    both.trust = of.trust && with.trust;
+    both.trust = of.trust && with.trust && secure;
     both
 }
 
@@ -120,13 +120,13 @@ fn client(input: &Input, config: &Arc<Config>, ext: &str) {
     assert_eq!(split_frames(&ack).0, [&ack[..]]);
     let chosen = oracle::read(parts(&ack).0).expect("a right header");
     assert_eq!(chosen.kind, FrameKind::SessionAck);
-    assert_eq!(extensions(&chosen), shared(own, &offered));
+    assert_eq!(extensions(&chosen), shared(own, &offered, secure));
     assert!(
         ack.len() >= 1024 || extensions(&chosen).coalesce,
         "not padded"
     );
     assert_eq!(chosen.sec.is_some(), secure);
-    let peer = shared(offered, &own);
+    let peer = shared(offered, &own, secure);
     if !secure {
         return established(&mut client, peer, false);
     }
@@ -136,21 +136,57 @@ fn client(input: &Input, config: &Arc<Config>, ext: &str) {
     let nonces = nonces.map(|nonce| nonce.expect("it is there"));
     let [mut up, down] = directions(KEY, &init, &ack, nonces);
     assert_eq!(up.next(&ack), ack[32..64]);
-    client.handle_input(NOW, &proof(down, input.wrong_code));
+    let mut down = Signer::new(down, peer.trust);
+    client.handle_input(NOW, &proof(&mut down, input.wrong_code));
     if input.wrong_code {
         refused(&mut client);
     } else {
         established(&mut client, peer, true);
+        talk(&mut client, after(up, peer.trust), down);
     }
 }
 
 /// What shows that the server holds the key, or does not.
-fn proof(mut down: Direction, wrong: bool) -> Vec<u8> {
+fn proof(down: &mut Signer, wrong: bool) -> Vec<u8> {
     let json = header(FrameKind::SessionAck, BINARY, Some(SESSION), "");
     if wrong {
-        down.next(&unsigned(json.as_bytes(), b"p"));
+        down.pack(json.as_bytes(), b"p");
     }
-    Signer::Session(down).pack(json.as_bytes(), b"p")
+    down.pack(json.as_bytes(), b"p")
+}
+
+/// What an end signs with that has signed the last frame of its handshake.
+fn after(direction: Direction, trusted: bool) -> Signer {
+    if trusted {
+        Signer::Trusted
+    } else {
+        Signer::Session(direction)
+    }
+}
+
+/// Both say something, with codes or without as they agreed on; then the other does it the other way,
+/// which ends it.
+fn talk(connection: &mut Connection, mut mine: Signer, mut theirs: Signer) {
+    // For some it may be too much.
+    let _ = connection.send(NOW, Message::text("m"));
+    let sent = transmit(connection, NOW, usize::MAX);
+    for frame in split_frames(&sent).0 {
+        let (json, content) = parts(frame);
+        assert_eq!(mine.pack(json, content), frame, "not as agreed on");
+    }
+    let json = header(FrameKind::Message, BINARY, Some(SESSION), "");
+    connection.handle_input(NOW, &theirs.pack(json.as_bytes(), b"m"));
+    assert!(matches!(&events(connection)[..], [Event::Message(_)]));
+    let mut other = match theirs {
+        Signer::Trusted => Signer::Shared(KEY),
+        _ => Signer::Trusted,
+    };
+    connection.handle_input(NOW, &other.pack(json.as_bytes(), b"m"));
+    connection.handle_eof(NOW);
+    transmit(connection, NOW, usize::MAX);
+    connection.handle_eof(NOW);
+    let wrong = CloseReason::Protocol(ProtocolError::Frame(FrameError::Mac));
+    assert_eq!(events(connection), [Event::Closed(wrong)]);
 }
 
 fn server(input: &Input, config: &Arc<Config>, ext: &str) {
@@ -171,7 +207,7 @@ fn server(input: &Input, config: &Arc<Config>, ext: &str) {
         if !input.wrong_code {
             ack[32..64].copy_from_slice(&code);
         }
-        session = Some(down);
+        session = Some([up, down]);
     }
     server.handle_input(NOW, &ack);
 
@@ -187,11 +223,13 @@ fn server(input: &Input, config: &Arc<Config>, ext: &str) {
         assert_eq!(matches!(error, ProtocolError::UnknownKey(_)), !is_known);
         return;
     }
-    if shared(choice, &own) != choice || chosen_sec.is_some() && own_sec.is_none() {
+    if shared(choice, &own, session.is_some()) != choice
+        || chosen_sec.is_some() && own_sec.is_none()
+    {
         assert_eq!(refused(&mut server), ProtocolError::NotOffered);
         return;
     }
-    let Some(down) = session else {
+    let Some([up, down]) = session else {
         if input.settings.demands.is_so() {
             return turned_away(&mut server);
         }
@@ -201,8 +239,10 @@ fn server(input: &Input, config: &Arc<Config>, ext: &str) {
     let sent = transmit(&mut server, NOW, usize::MAX);
     assert_eq!(split_frames(&sent).0, [&sent[..]]);
     let (json, content) = parts(&sent);
-    assert_eq!(Signer::Session(down).pack(json, content), sent, "its proof");
+    let mut down = Signer::new(down, choice.trust);
+    assert_eq!(down.pack(json, content), sent, "its proof");
     established(&mut server, choice, true);
+    talk(&mut server, down, after(up, choice.trust));
 }
 
 fuzz_target!(|input: Input| {

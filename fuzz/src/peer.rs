@@ -7,7 +7,8 @@ use chat_core::{Connection, Instant, Role, Uuid};
 use crate::json::{Json, Style, Text};
 use crate::offer::KEY_ID;
 use crate::oracle;
-use crate::sec::{directions, nonce};
+use crate::sec::{directions, nonce, trusts};
+use crate::settings::Sec;
 use crate::wire::{KEY, Signer, parts, split_frames, unsigned};
 
 /// The session that servers begin.
@@ -23,7 +24,7 @@ pub struct Wish {
     coalesce: bool,
     ping: Option<u16>,
     chunk: Option<ChunkWish>,
-    sec: bool,
+    sec: Sec,
 }
 
 #[derive(Arbitrary, Clone, Debug)]
@@ -156,7 +157,7 @@ impl Wish {
             None => true,
             Some(init) => init.as_ref().is_ok_and(|init| !init["ext"][name].is_null()),
         };
-        let sec = self.sec && is_offered(&"sec");
+        let sec = self.sec.is_on() && is_offered(&"sec");
         let mut members = Vec::new();
         if let Some(bytes) = self.content.filter(|_| is_offered(&"limits")) {
             members.push(format!("\"limits\": {{\"content\": {}}}", bytes.max(1)));
@@ -186,6 +187,9 @@ impl Wish {
                 String::new()
             };
             members.push(format!("\"sec\": {{\"nonce\": \"{digits}\"{key}}}"));
+        }
+        if sec && self.sec.trusts() && is_offered(&"trust") {
+            members.push("\"trust\": {}".to_owned());
         }
         if members.is_empty() {
             return (String::new(), false);
@@ -219,8 +223,13 @@ impl Peer {
                 let [mut mine, theirs] = directions(KEY, &init, &ack, nonces);
                 let code = mine.next(&ack);
                 ack[32..64].copy_from_slice(&code);
-                peer.signer = Signer::Session(mine);
-                peer.listens = Signer::Session(theirs);
+                let trusted = trusts(json_of_ack.as_bytes());
+                peer.signer = if trusted {
+                    Signer::Trusted
+                } else {
+                    Signer::Session(mine)
+                };
+                peer.listens = Signer::new(theirs, trusted);
                 said.extend(&ack);
             } else {
                 said.extend(peer.signer.pack(json_of_ack.as_bytes(), b"x"));
@@ -246,8 +255,13 @@ impl Peer {
                     theirs.next(&ack),
                     "it signs its session_ack wrong"
                 );
-                peer.signer = Signer::Session(mine);
-                peer.listens = Signer::Session(theirs);
+                let trusted = trusts(parts(&ack).0);
+                peer.signer = Signer::new(mine, trusted);
+                peer.listens = if trusted {
+                    Signer::Trusted
+                } else {
+                    Signer::Session(theirs)
+                };
                 let proof = peer.say_ack();
                 connection.handle_input(now, &proof);
                 said.extend(proof);

@@ -58,6 +58,12 @@ pub fn nonce(json: &[u8]) -> Option<[u8; 32]> {
     unhex(digits)?.try_into().ok()
 }
 
+/// Whether a JSON header offers or chooses `trust`.
+pub fn trusts(json: &[u8]) -> bool {
+    let header = serde_json::from_slice(json);
+    header.is_ok_and(|header: serde_json::Value| !header["ext"]["trust"].is_null())
+}
+
 /// Bytes from hexadecimal digits in either case.
 pub fn unhex(digits: &str) -> Option<Vec<u8>> {
     let pairs = digits.as_bytes().chunks(2);

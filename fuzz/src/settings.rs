@@ -13,7 +13,7 @@ pub struct Settings {
     pub coalesce: bool,
     pub chunks: bool,
     pub ping: Option<u8>,
-    pub sec: bool,
+    pub sec: Sec,
     pub demands: Rarely,
     pub pieces: bool,
     pub content: Option<u16>,
@@ -29,6 +29,22 @@ pub struct Settings {
     pub error_rate: Option<u8>,
     pub heartbeat: Option<u8>,
     pub timeouts: [Option<u8>; 3],
+}
+
+/// Whether an end takes part in `sec`, and whether it trusts its channel too: in one byte, where others
+/// have a `bool`.
+#[derive(Arbitrary, Clone, Copy, Debug)]
+pub struct Sec(u8);
+
+impl Sec {
+    pub fn is_on(self) -> bool {
+        self.0 & 1 == 1
+    }
+
+    /// Also without `sec`, where that is nothing.
+    pub fn trusts(self) -> bool {
+        self.0 & 2 == 2
+    }
 }
 
 /// Mostly not.
@@ -51,7 +67,8 @@ impl Settings {
             .coalesce(self.coalesce)
             .chunks(self.chunks)
             .ping_timeout(seconds(self.ping))
-            .sec(self.sec)
+            .sec(self.sec.is_on())
+            .trust_channel(self.sec.trusts())
             .window(65_536 + u32::from(self.window) * 1024)
             .max_transfers(u32::from(self.transfers) % 6)
             .max_inbox(self.inbox.into())

@@ -73,6 +73,10 @@ struct World {
     closed: bool,
     /// The most that may wait to be sent.
     most: usize,
+    /// How many frames the peer has sent. `None`: something else too, which may be frames or not.
+    said: Option<u64>,
+    /// How many of these came before one that is damaged.
+    intact: Option<u64>,
 }
 
 /// Runs it. What a connection promises holds at every step, and all that it sends is right.
@@ -97,7 +101,13 @@ pub fn run(role: Role, input: &Input) {
         // The outbox, or one message in its place and one in pieces; pieces that are made; a buffer and
         // one write for each stream that is begun; sixteen answers of either sort; a goodbye.
         most: usize::from(input.settings.outbox) * 2 + 2 * 280_000 + 192 * 1024 * 7 + 80 * 1024,
+        said: None,
+        intact: None,
     };
+    // Of a handshake some is looked at later, and some not at all.
+    if world.connection.state() == State::Established {
+        world.said = Some(world.connection.stats().frames_received);
+    }
     for step in &input.steps {
         world.step(step);
         world.push();
@@ -145,6 +155,12 @@ impl World {
     fn check(&self) {
         let connection = &self.connection;
         assert!(connection.outbox_bytes() <= self.most, "too much is held");
+        // With codes and without: PROTOCOL.md §4.8 says what notices it.
+        let taken = connection.stats().frames_received;
+        assert!(
+            self.intact.is_none_or(|most| taken <= most),
+            "damage is not noticed"
+        );
         if connection.is_closed() {
             assert_eq!(connection.poll_transmit(&mut [&[][..]; 2]), 0);
             assert_eq!(connection.poll_timeout(), None);
@@ -173,14 +189,21 @@ impl World {
         let own = |which: &u8| pick(&self.own, *which);
         let connection = &mut self.connection;
         match step {
-            Step::Say(said) => self.wire.extend(self.peer.say(said)),
+            Step::Say(said) => {
+                self.wire.extend(self.peer.say(said));
+                self.said = self.said.map(|count| count + 1);
+            }
             Step::Damaged(said, bit) => {
                 let mut bytes = self.peer.say(said);
                 let bit = usize::from(*bit) % (8 * bytes.len());
                 bytes[bit / 8] ^= 1 << (bit % 8);
                 self.wire.extend(bytes);
+                self.intact = self.intact.or(self.said);
             }
-            Step::Bytes(bytes) => self.wire.extend(bytes),
+            Step::Bytes(bytes) => {
+                self.wire.extend(bytes);
+                self.said = None;
+            }
             Step::Transmit(most) => {
                 let bytes = transmit(connection, now, usize::from(*most) * 4);
                 self.peer.hear(&bytes);

@@ -16,15 +16,34 @@ pub enum Signer {
     Shared(&'static [u8]),
     /// `sec`.
     Session(Direction),
+    /// `sec` for what is left of a handshake, one frame, and nothing after that (PROTOCOL.md §4.8).
+    Last(Direction),
+    /// Nothing.
+    Trusted,
 }
 
 impl Signer {
+    /// Of who has a frame of the handshake to sign yet, where the channel is trusted.
+    pub fn new(direction: Direction, trusted: bool) -> Self {
+        if trusted {
+            Self::Last(direction)
+        } else {
+            Self::Session(direction)
+        }
+    }
+
     /// The next frame, with this JSON header and content.
     pub fn pack(&mut self, json: &[u8], content: &[u8]) -> Vec<u8> {
         let mut raw = unsigned(json, content);
         let code = match self {
             Self::Shared(key) => code(key, &raw),
             Self::Session(direction) => direction.next(&raw),
+            Self::Last(direction) => {
+                let code = direction.next(&raw);
+                *self = Self::Trusted;
+                code
+            }
+            Self::Trusted => [0; 32],
         };
         raw[32..64].copy_from_slice(&code);
         raw

@@ -2,6 +2,8 @@
 
 #[path = "cli_bench/failures.rs"]
 mod failures;
+#[path = "cli_bench/security.rs"]
+mod security;
 
 use std::time::{Duration, Instant};
 
@@ -15,7 +17,7 @@ const SMALL: [&str; 6] = ["--connections", "3", "--warm-up", "0s", "--duration",
 const COLUMNS: [&str; 6] = ["max", "mean", "p50", "p90", "p99", "p99.9"];
 
 /// What each report has.
-const ALWAYS: [&str; 9] = [
+const ALWAYS: [&str; 10] = [
     "connections",
     "cpu_percent",
     "endpoint",
@@ -25,6 +27,7 @@ const ALWAYS: [&str; 9] = [
     "security",
     "server",
     "throttled",
+    "trust",
 ];
 
 fn start(server: &Server, arguments: &[&str]) -> Program {
@@ -103,6 +106,7 @@ fn echoes_are_counted_and_timed() {
             (&report["security"], &report["rate"]),
             (&"sec".into(), &Value::Null)
         );
+        assert_eq!(report["trust"], false);
         assert_eq!(
             (&report["window"], &report["size"]),
             (&16.into(), &100.into())

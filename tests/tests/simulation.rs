@@ -1,11 +1,12 @@
 //! Simulated worlds repeat themselves, and what is wrong in them is found.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
-use chat_core::Message;
 use chat_core::driver::{
     Client, ClientBuilder, ClientEvent, Echo, Endpoint, Relay, Server, ServerBuilder,
 };
+use chat_core::{Config, Message};
 use chat_tests::sim::{
     Failure, Fault, FaultKind, Item, Node, Plan, Simulation, Watch, Weather, run, shrink,
 };
@@ -23,7 +24,7 @@ fn the_same_seed_does_the_same_again() {
 #[test]
 fn different_seeds_do_different_things() {
     let hashes = (0..50).map(|seed| run(&Plan::of(seed), Watch::default()).hash);
-    let hashes: std::collections::BTreeSet<String> = hashes.collect();
+    let hashes: BTreeSet<String> = hashes.collect();
     assert_eq!(hashes.len(), 50);
 }
 
@@ -48,22 +49,31 @@ fn a_plan_that_holds_is_its_own_least() {
     assert_eq!(shrink(&plan, Watch::default()), all);
 }
 
-/// A client and an echo, on a line with a fault; how it ended.
-fn on_a_line(fault: Option<Fault>) -> Result<String, Failure> {
+/// A client and an echo, on a line with a fault, which may be one that both trust; how it ended.
+fn on_a_line(fault: Option<Fault>, trusted: bool) -> Result<String, Failure> {
     let simulation = Simulation::new(1, false);
     let (one, other) = (simulation.node(), simulation.node());
     let weather = Weather {
+        unix: trusted,
         faults: vec![fault.into_iter().collect()],
         ..Weather::default()
     };
     simulation.set_weather(&other, weather);
     simulation.run(&other.clone(), async move {
         let port = one.listen(1);
-        let endpoint = Endpoint::tcp(port.address().to_string());
-        let server = ServerBuilder::with_runtime(one, Echo).serve(endpoint.clone(), port);
-        let client = ClientBuilder::with_runtime(other.clone());
+        let address = port.address().to_string();
+        let endpoint = if trusted {
+            Endpoint::unix(address)
+        } else {
+            Endpoint::tcp(address)
+        };
+        let config = Config::default().trust_channel(true);
+        let server = ServerBuilder::with_runtime(one, Echo).config(config.clone());
+        let server = server.serve(endpoint.clone(), port);
+        let client = ClientBuilder::with_runtime(other.clone()).config(config);
         let end = match client.connect(endpoint).await {
             Ok(client) => {
+                assert_eq!(client.is_channel_trusted(), trusted);
                 other.pause(Duration::from_mins(10)).await;
                 client.close("done").await.to_string()
             }
@@ -76,34 +86,55 @@ fn on_a_line(fault: Option<Fault>) -> Result<String, Failure> {
 
 #[test]
 fn each_fault_does_what_it_says() {
-    let fault = |at, kind| {
-        let down = true;
-        on_a_line(Some(Fault { down, at, kind })).expect("it ends")
-    };
-    assert_eq!(
-        on_a_line(None).expect("it ends"),
-        "closed by this end: done"
-    );
-    let flipped = fault(100, FaultKind::Flip(1));
-    assert!(flipped.starts_with("protocol error"), "{flipped}");
-    let lost = fault(100, FaultKind::Lose);
-    assert!(
-        lost.starts_with("protocol error") || lost.contains("in time"),
-        "{lost}"
-    );
-    let twice = fault(0, FaultKind::Double);
-    assert!(twice.starts_with("protocol error"), "{twice}");
-    let silent = fault(2_000, FaultKind::Silence);
-    assert!(silent.starts_with("timed out"), "{silent}");
-    let ended = fault(2_000, FaultKind::End);
-    assert!(ended.starts_with("truncated"), "{ended}");
-    let reset = fault(2_000, FaultKind::Reset(true));
-    assert!(
-        reset.starts_with("transport error: connection reset"),
-        "{reset}"
-    );
-    let stalled = fault(2_000, FaultKind::Stall(Duration::from_secs(2)));
-    assert_eq!(stalled, "closed by this end: done");
+    // Where there are no codes too: PROTOCOL.md §4.8.
+    for trusted in [false, true] {
+        let fault = |at, kind| {
+            let down = true;
+            on_a_line(Some(Fault { down, at, kind }), trusted).expect("it ends")
+        };
+        let calm = on_a_line(None, trusted).expect("it ends");
+        assert_eq!(calm, "closed by this end: done");
+        // In the handshake, and after it.
+        for at in [100, 2_100] {
+            let flipped = fault(at, FaultKind::Flip(1));
+            assert!(flipped.starts_with("protocol error"), "{flipped}");
+            let lost = fault(at, FaultKind::Lose);
+            assert!(
+                lost.starts_with("protocol error") || lost.contains("in time"),
+                "{lost}"
+            );
+        }
+        for at in [0, 2_100] {
+            let twice = fault(at, FaultKind::Double);
+            assert!(twice.starts_with("protocol error"), "{twice}");
+        }
+        let silent = fault(2_000, FaultKind::Silence);
+        assert!(silent.starts_with("timed out"), "{silent}");
+        let ended = fault(2_000, FaultKind::End);
+        assert!(ended.starts_with("truncated"), "{ended}");
+        let reset = fault(2_000, FaultKind::Reset(true));
+        assert!(
+            reset.starts_with("transport error: connection reset"),
+            "{reset}"
+        );
+        let stalled = fault(2_000, FaultKind::Stall(Duration::from_secs(2)));
+        assert_eq!(stalled, "closed by this end: done");
+    }
+}
+
+/// Trust that comes to something, and trust of one end only, of no socket or without `sec`.
+#[test]
+fn some_clients_and_servers_trust_their_channel() {
+    let mut found = BTreeSet::new();
+    for plan in (0..200).map(Plan::of) {
+        let server = plan.server.settings.trust;
+        let told = plan
+            .clients()
+            .map(|it| (it.unix, it.settings.trust, server, plan.is_trusted(it)));
+        found.extend(told);
+    }
+    // Three that are so or not; and where all are, with `sec` and without.
+    assert_eq!(found.len(), 9);
 }
 
 /// A task that waits for nothing, one that never waits, one that panics.

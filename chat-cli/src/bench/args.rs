@@ -34,6 +34,9 @@ A message counts if it went out after --warm-up. MB are millions of bytes of con
 processor; the load takes its share as well, and says so. The server's is known with --server-pid, or over a \
 Unix socket.
 
+The first line says what protects the messages: \"sec\", \"legacy\", or \"sec, trust\" where --trust-unix is \
+given at both ends and they are not signed. In JSON these are \"security\" and \"trust\".
+
 A server reads no more messages a second from a client than its --max-rate, 100,000 unless told otherwise; \
 a hint on stderr says when it comes to that: serve --max-rate 0 lifts it. It turns away those beyond 1,024 \
 from one address: serve --max-per-address, or a Unix socket.

@@ -64,6 +64,7 @@ pub(super) struct Report {
     load: Load,
     place: String,
     security: &'static str,
+    trust: bool,
     connections: usize,
     window: Option<usize>,
     size: Option<usize>,
@@ -90,6 +91,7 @@ impl Report {
                 Some(chat_core::Security::Sec) => "sec",
                 _ => "legacy",
             },
+            trust: client.is_some_and(Client::is_channel_trusted),
             connections: args.connections,
             window: has_messages.then(|| args.window()),
             size: has_messages.then(|| args.size()),
@@ -191,6 +193,7 @@ impl Report {
             "load": self.load.name(),
             "endpoint": self.place,
             "security": self.security,
+            "trust": self.trust,
             "connections": self.connections,
             "seconds": self.time.as_secs_f64(),
             "interrupted": self.interrupted,
@@ -227,7 +230,9 @@ impl fmt::Display for Report {
             place, connections, ..
         } = self;
         let plural = if *connections == 1 { "" } else { "s" };
-        write!(f, "{} over {place} ({})", self.load.name(), self.security)?;
+        let trust = if self.trust { ", trust" } else { "" };
+        let (load, security) = (self.load.name(), self.security);
+        write!(f, "{load} over {place} ({security}{trust})")?;
         let whose = match self.load {
             Load::FanOut => "receiver",
             Load::Echo | Load::Connect | Load::Idle => "connection",

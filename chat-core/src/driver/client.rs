@@ -259,6 +259,12 @@ impl Client {
         self.0.mailbox.security()
     }
 
+    /// Whether both ends of the connection at hand [trust its channel](crate::Config::trust_channel):
+    /// then [`Security::Sec`] is what its handshake was worth, and messages are not authenticated.
+    pub fn is_channel_trusted(&self) -> bool {
+        self.0.mailbox.is_trusted()
+    }
+
     /// Where it is connected to.
     pub fn endpoint(&self) -> &Endpoint {
         &self.0.endpoint

@@ -252,6 +252,7 @@ impl<R: Runtime> Link<R> {
             message: self.connection.max_message(),
             stream: self.connection.max_stream(),
             security: self.connection.security(),
+            trusted: self.connection.peer_extensions().trust,
         })
     }
 

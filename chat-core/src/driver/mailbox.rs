@@ -104,6 +104,8 @@ pub(super) struct PeerLimits {
     /// The largest stream, if streams are taken at all.
     pub(super) stream: Option<u64>,
     pub(super) security: Security,
+    /// The channel is: messages are not signed.
+    pub(super) trusted: bool,
 }
 
 pub(super) enum Outgoing {
@@ -223,6 +225,11 @@ impl Mailbox {
     /// What the authentication of the connection is worth, if there is one.
     pub(super) fn security(&self) -> Option<Security> {
         Some(self.lock().peer?.security)
+    }
+
+    /// Whether the channel of the connection is trusted, if there is one.
+    pub(super) fn is_trusted(&self) -> bool {
+        self.lock().peer.is_some_and(|peer| peer.trusted)
     }
 
     /// Bytes of streams that wait for the connection.

@@ -62,14 +62,18 @@ impl Handler for Clerk {
     type Data = ();
 
     fn connected(&self, session: &Session) {
-        let Peer::Tcp(from) = session.peer() else {
-            return;
+        // Machine 0 is the server's, with the first address; over a Unix socket the process is known.
+        let client = match session.peer() {
+            Peer::Tcp(from) => match from.ip() {
+                IpAddr::V4(address) => usize::from(address.octets()[3]) - 1,
+                IpAddr::V6(_) => return,
+            },
+            Peer::Unix(Some(known)) => known
+                .pid
+                .and_then(|pid| usize::try_from(pid).ok())
+                .unwrap_or(0),
+            _ => return,
         };
-        let IpAddr::V4(address) = from.ip() else {
-            return;
-        };
-        // Machine 0 is the server's, with the first address.
-        let client = usize::from(address.octets()[3]) - 1;
         self.stage
             .ledger()
             .session(session.id(), |it| it.client = client);

@@ -61,6 +61,10 @@ impl Actor {
                 return;
             }
         };
+        if client.security().is_some() {
+            let trusted = client.is_channel_trusted();
+            self.ledger.client(number, |it| it.trusted = Some(trusted));
+        }
         {
             let reader = self.read(client.clone());
             let reads = self.plan.reads.is_some();
@@ -103,7 +107,12 @@ impl Actor {
             let (base, cap) = (Duration::from_secs(1), Duration::from_secs(20));
             builder = builder.reconnect(Backoff::new(base, cap));
         }
-        let endpoint = Endpoint::tcp(part.stage().address().to_string());
+        let address = part.stage().address().to_string();
+        let endpoint = if self.plan.unix {
+            Endpoint::unix(address)
+        } else {
+            Endpoint::tcp(address)
+        };
         builder.connect(endpoint).await
     }
 

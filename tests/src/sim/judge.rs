@@ -6,8 +6,8 @@ use chat_core::driver::ServerStats;
 use chat_core::{CloseReason, Uuid};
 
 use super::ledger::{Books, ClientBook, Letter, SessionBook};
-use super::network::FaultKind;
 use super::plan::{ClientPlan, Item, Mode, Plan};
+use super::weather::FaultKind;
 
 type Verdict = Result<(), String>;
 
@@ -17,6 +17,7 @@ pub(super) fn judge(plan: &Plan, books: &Books, stats: ServerStats) -> Verdict {
         let Some(book) = books.clients.get(&client.number) else {
             continue;
         };
+        trusted(plan, client, book)?;
         order(plan, client, book, books)?;
         lost(plan, client, book, books)?;
         held(plan, client, books)?;
@@ -52,6 +53,18 @@ fn sessions_of(books: &Books, client: usize) -> impl Iterator<Item = (&Uuid, &Se
         .sessions
         .iter()
         .filter(move |(_, session)| session.client == client)
+}
+
+/// A channel is trusted where both ends do so and the kernel says who they are, and nowhere else.
+fn trusted(plan: &Plan, client: &ClientPlan, book: &ClientBook) -> Verdict {
+    let is_so = plan.is_trusted(client);
+    if book.trusted.is_some_and(|trusted| trusted != is_so) {
+        let number = client.number;
+        return Err(format!(
+            "client {number}: trusted should be {is_so}, and is not"
+        ));
+    }
+    Ok(())
 }
 
 /// What goes in one piece arrives in its order.

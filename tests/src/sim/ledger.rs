@@ -91,6 +91,8 @@ pub(super) struct Books {
 /// What a client did and saw.
 #[derive(Default)]
 pub(super) struct ClientBook {
+    /// Whether the channel of its first connection was trusted, if that was still there to be asked.
+    pub trusted: Option<bool>,
     /// What the library took to send, in order, and whether as a stream.
     pub accepted: Vec<(Letter, bool)>,
     /// Streams that were given up, or of which it was said that they did not arrive.

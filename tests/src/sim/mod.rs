@@ -52,11 +52,13 @@ mod runtime;
 mod shrink;
 mod stage;
 mod trace;
+mod weather;
 mod world;
 
 pub use executor::{Alarm, Failure, Node, Simulation};
-pub use network::{Fault, FaultKind, Weather, Wire};
+pub use network::Wire;
 pub use plan::{ClientPlan, Hostile, Item, Mode, Plan, ServerPlan, Settings, Step, Trouble};
 pub use runtime::Port;
 pub use shrink::shrink;
+pub use weather::{Fault, FaultKind, Weather};
 pub use world::{Outcome, Watch, run};

@@ -6,7 +6,7 @@ use std::time::Duration;
 use chat_core::{Config, Key, Rate, Security};
 use fastrand::Rng;
 
-use super::network::{Fault, FaultKind, Weather};
+use super::weather::{Fault, FaultKind, Weather};
 
 /// What happens in a world. Printed, it says everything about it.
 #[derive(Clone, Debug)]
@@ -55,6 +55,8 @@ pub enum Mode {
 pub struct Settings {
     /// Whether frames are authenticated for their session.
     pub sec: bool,
+    /// Whether the channel is trusted, if it is a Unix socket.
+    pub trust: bool,
     /// Whether frames are coalesced.
     pub coalesce: bool,
     /// Whether answers to pings are promised.
@@ -96,6 +98,7 @@ pub enum Item {
 
 /// A client.
 #[derive(Clone, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a choice")]
 pub struct ClientPlan {
     /// Its number, from 1.
     pub number: usize,
@@ -115,6 +118,8 @@ pub struct ClientPlan {
     pub pieces: bool,
     /// Whether it says goodbye in the end, or is only dropped.
     pub closes: bool,
+    /// Whether it connects over a Unix socket.
+    pub unix: bool,
     /// Its line.
     pub latency: Range<Duration>,
     /// Bytes per second.
@@ -179,6 +184,7 @@ impl Settings {
         let chunks = rng.u32(..4) > 0;
         Self {
             sec: rng.u32(..3) > 0,
+            trust: false,
             coalesce: rng.bool(),
             ping: rng.bool(),
             chunks,
@@ -197,6 +203,7 @@ impl Settings {
         let rate = self.rate.map(|rate| Rate::per_second(rate).burst(rate));
         Config::new(Key::new(b"a key of this world"))
             .sec(self.sec)
+            .trust_channel(self.trust)
             .min_security(Security::Legacy)
             .coalesce(self.coalesce)
             .ping_timeout(self.ping.then_some(Duration::from_secs(15)))
@@ -230,6 +237,7 @@ impl ClientPlan {
             },
             pieces: rng.bool(),
             closes: rng.u32(..4) > 0,
+            unix: false,
             latency: latency..latency + millis(rng, 0..50),
             bandwidth: if slow { 64_000 } else { 100_000_000 },
             window: if slow {
@@ -248,6 +256,7 @@ impl ClientPlan {
             bandwidth: self.bandwidth,
             window: self.window,
             whims: self.whims,
+            unix: self.unix,
             faults: Vec::new(),
         }
     }
@@ -345,10 +354,28 @@ impl Plan {
         if rng.u32(..3) == 0 {
             items.push(Item::Stop(millis(rng, 0..20_000)));
         }
-        Self {
+        let mut plan = Self {
             seed,
             server,
             items: items.into_iter().enumerate().collect(),
+        };
+        plan.trust(rng);
+        plan
+    }
+
+    /// Who is on a Unix socket, and who trusts its channel, be it none. This is decided last, so that a
+    /// seed says the same of everything else as it did without it.
+    ///
+    /// Where there are no codes everything that goes wrong is noticed as well: it changes, loses or
+    /// doubles single bytes, or cuts the stream. What is not noticed then is whole frames that are lost,
+    /// doubled or moved (PROTOCOL.md §4.8), and no [`FaultKind`] does that.
+    fn trust(&mut self, rng: &mut Rng) {
+        self.server.settings.trust = rng.u32(..4) > 0;
+        for (_, item) in &mut self.items {
+            if let Item::Client(client) = item {
+                client.unix = rng.bool();
+                client.settings.trust = rng.u32(..4) > 0;
+            }
         }
     }
 
@@ -371,6 +398,12 @@ impl Plan {
         let mut plan = self.clone();
         plan.items.retain(|(number, _)| numbers.contains(number));
         plan
+    }
+
+    /// Whether the connections of a client are trusted.
+    pub fn is_trusted(&self, client: &ClientPlan) -> bool {
+        let ends = [&self.server.settings, &client.settings];
+        client.unix && ends.iter().all(|end| end.sec && end.trust)
     }
 
     /// The clients.

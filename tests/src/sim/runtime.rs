@@ -3,12 +3,13 @@
 use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::task::{Context, Poll};
 
 use chat_core::Instant;
-use chat_core::driver::Peer;
 use chat_core::driver::rt::{Listener, Runtime, Sleep, Stream};
+use chat_core::driver::{Peer, UnixCredentials};
 
 use super::executor::{Alarm, Node};
 use super::network::Wire;
@@ -45,8 +46,14 @@ impl Runtime for Node {
         self.connect(address)
     }
 
-    async fn connect_unix(&self, _: &Path) -> io::Result<Wire> {
-        Err(io::ErrorKind::Unsupported.into())
+    /// The path is the address of a listener: each also listens on a Unix socket.
+    async fn connect_unix(&self, path: &Path) -> io::Result<Wire> {
+        let address = path.to_str().and_then(|path| path.parse().ok());
+        self.connect(address.ok_or(io::ErrorKind::NotFound)?)
+    }
+
+    fn unix_peer(&self, stream: &Wire) -> Option<UnixCredentials> {
+        credentials(stream.unix_peer()?)
     }
 
     fn tcp_listener(&self, _: std::net::TcpListener) -> io::Result<Port> {
@@ -94,8 +101,22 @@ impl Listener for Port {
     async fn accept(&mut self) -> io::Result<(Wire, Peer)> {
         let simulation = &self.node.simulation;
         let accepted = poll_fn(|cx| simulation.poll_accept(cx, self.address)).await;
-        accepted.map(|(wire, from)| (wire, Peer::Tcp(from)))
+        let (wire, from) = accepted?;
+        let peer = match wire.unix_peer() {
+            Some(machine) => Peer::Unix(credentials(machine)),
+            None => Peer::Tcp(from),
+        };
+        Ok((wire, peer))
     }
+}
+
+/// What a kernel would say of a machine's process, whose id is the machine's number.
+fn credentials(machine: usize) -> Option<UnixCredentials> {
+    // They cannot be made, only asked for.
+    let (socket, _other) = UnixStream::pair().ok()?;
+    let mut known = UnixCredentials::of(&socket).ok()?;
+    known.pid = i32::try_from(machine).ok();
+    Some(known)
 }
 
 impl Drop for Port {

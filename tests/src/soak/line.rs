@@ -9,8 +9,8 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use chat_core::Instant;
-use chat_core::driver::Peer;
 use chat_core::driver::rt::{Listener, Runtime, Stream};
+use chat_core::driver::{Peer, UnixCredentials};
 use chat_tokio::Tokio;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpSocket, TcpStream};
@@ -106,6 +106,10 @@ impl Runtime for Line {
 
     async fn connect_unix(&self, path: &Path) -> io::Result<Self::UnixStream> {
         self.tokio.connect_unix(path).await
+    }
+
+    fn unix_peer(&self, stream: &Self::UnixStream) -> Option<UnixCredentials> {
+        self.tokio.unix_peer(stream)
     }
 
     fn tcp_listener(&self, _: std::net::TcpListener) -> io::Result<Nobody> {

@@ -123,6 +123,8 @@ impl Server {
         let mut command = Command::new(path);
         command.args(["serve", "--tcp", "127.0.0.1:0", "--unix"]);
         command.arg(&unix);
+        // Some of the clients do so too.
+        command.arg("--trust-unix");
         if name == ECHO {
             command.arg("--echo");
         }
