@@ -42,7 +42,6 @@ impl Runtime for Tokio {
     fn sleep(&self) -> Alarm {
         Alarm {
             epoch: self.epoch,
-            deadline: None,
             sleep: None,
         }
     }
@@ -131,7 +130,6 @@ impl Listener for UnixAccept {
 /// A timer.
 pub struct Alarm {
     epoch: tokio::time::Instant,
-    deadline: Option<Instant>,
     sleep: Option<Pin<Box<tokio::time::Sleep>>>,
 }
 
@@ -141,7 +139,7 @@ impl Sleep for Alarm {
         let sleep = self
             .sleep
             .get_or_insert_with(|| Box::pin(tokio::time::sleep_until(at)));
-        if self.deadline.replace(deadline) != Some(deadline) {
+        if sleep.deadline() != at {
             sleep.as_mut().reset(at);
         }
         sleep.as_mut().poll(cx)

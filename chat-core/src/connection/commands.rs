@@ -126,10 +126,10 @@ impl Connection {
                 self.give_up_unfinished(now, "closing");
                 self.drop_all_incoming("closing");
                 let queued = self.config.at_min_rate(self.outbox_bytes());
-                self.leaving = Some(Leaving {
+                self.leaving = Some(Box::new(Leaving {
                     reason: reason.into(),
                     deadline: now + queued + self.config.close_timeout,
-                });
+                }));
                 self.fill(now);
             }
             _ => {}

@@ -1,6 +1,8 @@
 //! The beginning: who the peer is, and what was agreed on (PROTOCOL.md §4.1 and §4.6
 //! to §4.8).
 
+use alloc::boxed::Box;
+
 use bytes::Bytes;
 
 use super::goodbye::error_text;
@@ -19,18 +21,21 @@ const ACKNOWLEDGED: &[u8] = b"Session acknowledged";
 /// What a peer is told that does not use `sec`.
 const INSECURE: &str = "This end demands the extension sec";
 
-/// How far a handshake is.
+/// How far a handshake is. In boxes, for a connection keeps room for it to its end.
 pub(super) enum Step {
     /// A client waits for `session_init`.
-    Init { nonce: [u8; NONCE_LEN] },
+    Init { nonce: Box<[u8; NONCE_LEN]> },
     /// A server waits for `session_ack`.
-    Ack {
-        nonce: [u8; NONCE_LEN],
-        /// The SHA-256 of its `session_init`.
-        init: Digest,
-    },
+    Ack(Box<Said>),
     /// A client waits for what shows that the server holds the key.
     Proof,
+}
+
+/// What a server has said.
+pub(super) struct Said {
+    nonce: [u8; NONCE_LEN],
+    /// The SHA-256 of its `session_init`.
+    init: Digest,
 }
 
 impl Connection {
@@ -42,7 +47,7 @@ impl Connection {
         let init = sha256(&[&frame.head, &frame.content]);
         self.push(now, frame, Sort::Other);
         if let Phase::Handshake { step, .. } = &mut self.phase {
-            *step = Step::Ack { nonce, init };
+            *step = Step::Ack(Box::new(Said { nonce, init }));
         }
     }
 
@@ -66,7 +71,7 @@ impl Connection {
             is_new,
             "the handshake has gone on: it is too late to bind it"
         );
-        self.binding = Some(sha256(&[binding]));
+        self.binding = Some(Box::new(sha256(&[binding])));
     }
 
     /// What the authentication of the session is worth. As long as the peer has shown nothing,
@@ -89,9 +94,15 @@ impl Connection {
             return;
         };
         let hello = self.decoder.take_hello();
-        match *step {
-            Step::Init { nonce } => self.await_init(now, frame, hello, nonce),
-            Step::Ack { nonce, init } => self.await_ack(now, frame, hello, (&nonce, &init)),
+        match step {
+            Step::Init { nonce } => {
+                let nonce = **nonce;
+                self.await_init(now, frame, hello, nonce);
+            }
+            Step::Ack(said) => {
+                let Said { nonce, init } = **said;
+                self.await_ack(now, frame, hello, (&nonce, &init));
+            }
             Step::Proof => self.await_proof(now, frame),
         }
     }
@@ -294,7 +305,10 @@ impl Connection {
     }
 
     fn binding_digest(&self) -> Digest {
-        self.binding.unwrap_or_else(|| sha256(&[]))
+        self.binding
+            .as_deref()
+            .copied()
+            .unwrap_or_else(|| sha256(&[]))
     }
 
     /// Turns away a peer that holds the key and does not use `sec`: that it hears.

@@ -120,7 +120,7 @@ impl Connection {
                 error: error.into(),
             }),
             Phase::Closing { reason, .. } => {
-                let reason = reason.clone();
+                let reason = CloseReason::clone(reason);
                 self.end(reason);
             }
             Phase::Closed => {}

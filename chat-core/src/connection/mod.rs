@@ -10,6 +10,7 @@ mod outbox;
 mod outgoing;
 mod timers;
 
+use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 use alloc::sync::Arc;
 
@@ -102,7 +103,7 @@ pub struct Connection {
     /// Who the peer has shown to be.
     identity: Option<Identity>,
     /// The SHA-256 of what identifies the channel, if something does.
-    binding: Option<Digest>,
+    binding: Option<Box<Digest>>,
     /// What was agreed on, with the peer's numbers.
     peer: Extensions,
     decoder: Decoder,
@@ -111,7 +112,7 @@ pub struct Connection {
     outgoing: Outgoing,
     incoming: Incoming,
     /// This end is done, but for messages that go out in pieces.
-    leaving: Option<Leaving>,
+    leaving: Option<Box<Leaving>>,
     /// The ends of transfers of this end: they wait for no room, and the sender may wait for them.
     notices: VecDeque<Event>,
     inbox: VecDeque<Event>,
@@ -146,7 +147,7 @@ pub struct Connection {
 
 /// A wish to close that waits.
 struct Leaving {
-    reason: alloc::boxed::Box<str>,
+    reason: Box<str>,
     /// How long it waits.
     deadline: Instant,
 }
@@ -160,7 +161,7 @@ enum Phase {
     },
     Established,
     Closing {
-        reason: CloseReason,
+        reason: Box<CloseReason>,
         deadline: Instant,
         /// The peer's side has ended.
         eof: bool,
@@ -172,6 +173,7 @@ impl Connection {
     /// The client's end of a new connection: waits for the server to name a session.
     pub fn client(config: Arc<Config>, entropy: Entropy, now: Instant) -> Self {
         let nonce = entropy.into_nonce();
+        let nonce = Box::new(nonce);
         Self::new(config, Role::Client, None, Step::Init { nonce }, now)
     }
 
@@ -259,7 +261,7 @@ impl Connection {
         match &self.phase {
             Phase::Handshake { step, .. } => match step {
                 Step::Init { .. } => State::AwaitInit,
-                Step::Ack { .. } => State::AwaitAck,
+                Step::Ack(_) => State::AwaitAck,
                 Step::Proof => State::AwaitProof,
             },
             Phase::Established if self.leaving.is_some() => State::Closing,
@@ -460,7 +462,7 @@ impl Connection {
         self.clock
     }
 
-    fn push_event(&mut self, event: Event) {
+    pub(crate) fn push_event(&mut self, event: Event) {
         self.inbox_bytes += cost(&event);
         self.inbox.push_back(event);
         self.deaf |= !self.wants_input();
@@ -511,7 +513,7 @@ impl Connection {
         self.incoming.end();
         self.leaving = None;
         self.phase = Phase::Closing {
-            reason,
+            reason: Box::new(reason),
             deadline: start + self.config.close_timeout,
             eof: false,
         };
@@ -538,7 +540,7 @@ impl Connection {
                 reason, eof: true, ..
             } = &self.phase
         {
-            let reason = reason.clone();
+            let reason = CloseReason::clone(reason);
             self.end(reason);
         }
     }

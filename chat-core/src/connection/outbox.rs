@@ -81,7 +81,7 @@ impl Sort {
     }
 }
 
-/// Two queues, control frames before messages, and behind them the frames that have their places: nothing
+/// A queue, control frames before messages, and behind it the frames that have their places: nothing
 /// goes before those.
 #[derive(Default)]
 pub(super) struct Outbox {
@@ -99,8 +99,10 @@ pub(super) struct Outbox {
     ahead: bool,
     /// What signs, with `sec`.
     key: Option<SessionKey>,
-    control: VecDeque<Queued>,
-    data: VecDeque<Queued>,
+    /// Frames that have no place yet.
+    queue: VecDeque<Queued>,
+    /// How many of these are control frames: they come first.
+    controls: usize,
     /// The cost of all of them.
     bytes: usize,
     /// Of these, the cost of pieces.
@@ -131,7 +133,8 @@ impl Outbox {
     fn waiting_control(&self) -> impl Iterator<Item = Sort> {
         let placed = self.placed.iter().skip(1).map(|it| it.sort);
         let placed = placed.take_while(|sort| self.key.is_none() && sort.is_control());
-        placed.chain(self.control.iter().map(|it| it.sort))
+        let queued = self.queue.iter().take(self.controls);
+        placed.chain(queued.map(|it| it.sort))
     }
 
     /// Whether a frame of so many bytes fits under `cap`; where there are only pieces, any does.
@@ -144,14 +147,22 @@ impl Outbox {
     pub(super) fn push(&mut self, frame: EncodedFrame, sort: Sort) {
         let queued = Queued { frame, sort };
         self.add_cost(queued.cost(), sort);
-        if !sort.is_control() {
-            self.data.push_back(queued);
-        } else if self.ahead && self.key.is_none() && self.placed.len() > 1 {
-            return self.insert(queued);
+        let is_control = sort.is_control();
+        if is_control && self.ahead && self.key.is_none() && self.placed.len() > 1 {
+            self.insert(queued);
+        } else if self.queue.is_empty() && self.may_place(queued.frame.len()) {
+            // Most are: an idle connection, which only asks and answers, has no queue.
+            self.put(queued);
         } else {
-            self.control.push_back(queued);
+            let place = if is_control {
+                self.controls
+            } else {
+                self.queue.len()
+            };
+            self.controls += usize::from(is_control);
+            self.queue.insert(place, queued);
+            self.advance();
         }
-        self.advance();
     }
 
     /// Gives a control frame a place before the messages, which have no numbers, but for the first.
@@ -178,8 +189,7 @@ impl Outbox {
     /// Where to write the headers of a frame of at most so many bytes that has its place at once; `None`:
     /// others go before it. [`place`](Self::place) makes it one.
     pub(super) fn heads(&mut self, len: usize) -> Option<&mut BytesMut> {
-        let is_next = self.control.is_empty() && self.data.is_empty();
-        (is_next && self.may_place(len)).then_some(&mut self.heads)
+        (self.queue.is_empty() && self.may_place(len)).then_some(&mut self.heads)
     }
 
     /// What was written to [`heads`](Self::heads) is no frame after all.
@@ -315,8 +325,8 @@ impl Outbox {
         if let Some(key) = &mut self.key {
             key.take_back(numbers);
         }
-        self.control = VecDeque::new();
-        self.data = VecDeque::new();
+        self.queue = VecDeque::new();
+        self.controls = 0;
         let kept = &self.placed;
         self.heads.truncate(kept.iter().map(|it| it.head).sum());
         self.placed_bytes = kept.iter().map(Placed::len).sum();
@@ -328,23 +338,29 @@ impl Outbox {
 
     /// Gives places to the frames whose turn it is.
     fn advance(&mut self) {
-        while let Some(next) = self.control.front().or_else(|| self.data.front())
+        while let Some(next) = self.queue.front()
             && self.may_place(next.frame.len())
-            && let Some(next) = self.control.pop_front().or_else(|| self.data.pop_front())
+            && let Some(next) = self.queue.pop_front()
         {
-            let EncodedFrame {
-                head,
-                content,
-                seal,
-            } = next.frame;
-            let start = self.heads.len();
-            if start == 0 && self.heads.capacity() < head.len() {
-                self.heads = head;
-            } else {
-                self.heads.extend_from_slice(&head);
-            }
-            self.place(start, content, seal, next.sort);
+            self.controls = self.controls.saturating_sub(1);
+            self.put(next);
         }
+    }
+
+    /// Gives a frame the next place.
+    fn put(&mut self, queued: Queued) {
+        let EncodedFrame {
+            head,
+            content,
+            seal,
+        } = queued.frame;
+        let start = self.heads.len();
+        if start == 0 && self.heads.capacity() < head.len() {
+            self.heads = head;
+        } else {
+            self.heads.extend_from_slice(&head);
+        }
+        self.place(start, content, seal, queued.sort);
     }
 
     /// Lets go of the buffers, if nothing waits in them.
@@ -352,8 +368,7 @@ impl Outbox {
         if self.placed.is_empty() {
             self.heads = BytesMut::new();
             self.placed = VecDeque::new();
-            self.data = VecDeque::new();
-            self.control = VecDeque::new();
+            self.queue = VecDeque::new();
         }
     }
 }

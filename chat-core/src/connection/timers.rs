@@ -46,7 +46,7 @@ impl Connection {
             Phase::Closing {
                 deadline, reason, ..
             } if *deadline <= now => {
-                let reason = reason.clone();
+                let reason = CloseReason::clone(reason);
                 self.end(reason);
             }
             _ => {}

@@ -345,7 +345,10 @@ impl<R: Runtime> Keeper<R> {
             // What a connection that is over still holds is bounded, and its end is news.
             if !link.is_over() && !self.inbox.poll_room(cx) {
                 link.poll_io(cx);
-                return Poll::Pending;
+                // Nothing wakes the task of a connection that has just ended.
+                if !link.is_over() {
+                    return Poll::Pending;
+                }
             }
             let Poll::Ready(event) = link.poll_event(cx, usize::MAX) else {
                 return Poll::Pending;

@@ -48,11 +48,9 @@ pub(super) struct Link<R: Runtime> {
     /// Messages for which the connection has had no room yet.
     waiting: VecDeque<Outgoing>,
     /// The same, of those that go out in chunks.
-    waiting_large: Option<Message>,
+    waiting_large: Option<Box<Message>>,
     /// Messages for which there are handles.
     streams: Streams,
-    /// Messages that the peer does not take.
-    undelivered: VecDeque<Event>,
     /// When the connection ends that is to be closed, whatever waits.
     close_by: Option<Instant>,
     /// The mailbox knows what the peer takes.
@@ -106,7 +104,6 @@ impl<R: Runtime> Link<R> {
             waiting: VecDeque::new(),
             waiting_large: None,
             streams: Streams::default(),
-            undelivered: VecDeque::new(),
             close_by: None,
             introduced: false,
             closing: false,
@@ -139,8 +136,7 @@ impl<R: Runtime> Link<R> {
         if !self.is_over() && self.mailbox.bytes() > mark {
             return None;
         }
-        let event = self.undelivered.pop_front();
-        let event = event.or_else(|| self.connection.poll_event())?;
+        let event = self.connection.poll_event()?;
         // Who hears of it may send, and is to know what is taken.
         if matches!(event, Event::Established { .. })
             && let Some(peer) = self.introduction()
@@ -163,9 +159,9 @@ impl<R: Runtime> Link<R> {
     /// What did not leave. Asked after the end.
     pub(super) fn take_unsent(&mut self) -> Unsent {
         let stats = self.connection.stats();
-        let large = self.waiting_large.take().map(Outgoing::Message);
+        let large = self.waiting_large.take();
         let mut waiting = std::mem::take(&mut self.waiting);
-        waiting.extend(large);
+        waiting.extend(large.map(|large| Outgoing::Message(*large)));
         Unsent {
             lost: self.handed - stats.messages_sent - stats.messages_aborted,
             waiting,
@@ -301,11 +297,11 @@ impl<R: Runtime> Link<R> {
             }
         }
         while self.connection.state() == State::Established {
-            let next = self.waiting_large.take();
+            let next = self.waiting_large.take().map(|next| *next);
             let next = next.or_else(|| self.mailbox.lock().pop_large());
             let Some(message) = next else { break };
             changed = true;
-            self.waiting_large = self.send(now, message);
+            self.waiting_large = self.send(now, message).map(Box::new);
             if self.waiting_large.is_some() {
                 break;
             }
@@ -368,12 +364,11 @@ impl<R: Runtime> Link<R> {
             // Queued before there was a peer.
             Err(SendError::TooLarge(message)) => {
                 self.mailbox.lock().add_lost(1);
-                self.undelivered.push_back(Event::Undelivered {
+                let max = self.connection.max_message();
+                self.connection.push_event(Event::Undelivered {
                     content_type: message.content_type().clone(),
                     size: message.content().len() as u64,
-                    error: TransferError::TooLarge {
-                        max: self.connection.max_message(),
-                    },
+                    error: TransferError::TooLarge { max },
                 });
             }
             // The mailbox takes no message that the connection does not.
@@ -502,6 +497,10 @@ impl<R: Runtime> Link<R> {
         let close_by = self.close_by.filter(|_| !self.closing);
         let due = self.connection.poll_timeout().into_iter().chain(close_by);
         let Some(due) = due.min() else {
+            if self.armed.take().is_some() {
+                // Whoever has nothing to wait for holds no timer.
+                self.sleep = self.runtime.sleep();
+            }
             return false;
         };
         // A deadline that moved away is looked at when the timer fires, not before.

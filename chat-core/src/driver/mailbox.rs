@@ -65,12 +65,8 @@ pub(super) struct Inner {
     queue: VecDeque<Outgoing>,
     /// What `queue` costs.
     bytes: usize,
-    /// Messages that go out in chunks: nobody waits for them.
-    large: VecDeque<Message>,
-    /// What `large` costs.
-    large_bytes: usize,
-    /// Streams that the task does not know of yet.
-    opening: Vec<Arc<Outlet>>,
+    /// What most connections have none of.
+    chunked: Option<Box<Chunked>>,
     /// What the peer takes, while there is one.
     peer: Option<PeerLimits>,
     /// Messages ever queued.
@@ -85,13 +81,24 @@ pub(super) struct Inner {
     aborted: u64,
     /// Of these, those that a `flush` has reported.
     reported: u64,
-    pub(super) close: Option<Close>,
+    pub(super) close: Option<Box<Close>>,
     /// The connection is to end at once, whatever waits.
     pub(super) kill: bool,
-    end: Option<CloseReason>,
+    end: Option<Box<CloseReason>>,
     pub(super) stats: Stats,
     pub(super) heard: Instant,
     task: Option<Waker>,
+}
+
+/// What goes out in chunks.
+#[derive(Default)]
+struct Chunked {
+    /// Messages: nobody waits for them.
+    queue: VecDeque<Message>,
+    /// What `queue` costs.
+    bytes: usize,
+    /// Streams that the task does not know of yet.
+    opening: Vec<Arc<Outlet>>,
 }
 
 /// What is known of the peer of an established connection.
@@ -126,9 +133,7 @@ impl Mailbox {
             inner: Mutex::new(Inner {
                 queue: VecDeque::new(),
                 bytes: 0,
-                large: VecDeque::new(),
-                large_bytes: 0,
-                opening: Vec::new(),
+                chunked: None,
                 peer: None,
                 queued: 0,
                 sent: 0,
@@ -174,7 +179,8 @@ impl Mailbox {
         }
         let large = inner.is_large(&message);
         let (len, bytes) = if large {
-            (inner.large.len(), inner.large_bytes)
+            let chunked = inner.chunked.as_deref();
+            chunked.map_or((0, 0), |it| (it.queue.len(), it.bytes))
         } else {
             (inner.queue.len(), inner.bytes)
         };
@@ -206,7 +212,8 @@ impl Mailbox {
             return Err(OpenError::TooLarge { max });
         }
         let stream = SendStream::new(transfer, Arc::clone(self), changed);
-        inner.opening.push(Arc::clone(stream.outlet()));
+        let chunked = inner.chunked.get_or_insert_default();
+        chunked.opening.push(Arc::clone(stream.outlet()));
         inner.wake();
         Ok(stream)
     }
@@ -283,10 +290,10 @@ impl Mailbox {
         let mut inner = self.lock();
         match &mut inner.close {
             None => {
-                inner.close = Some(Close {
+                inner.close = Some(Box::new(Close {
                     reason: reason.into(),
                     abort,
-                });
+                }));
             }
             Some(close) => close.abort |= abort,
         }
@@ -326,6 +333,8 @@ impl Mailbox {
         if inner.queue.is_empty() {
             inner.queue = VecDeque::new();
         }
+        let is_idle = |it: &mut Box<Chunked>| it.queue.is_empty() && it.opening.is_empty();
+        inner.chunked.take_if(is_idle);
     }
 
     pub(super) fn limit(&self) -> usize {
@@ -333,7 +342,7 @@ impl Mailbox {
     }
 
     pub(super) fn end(&self) -> Option<CloseReason> {
-        self.lock().end.clone()
+        self.lock().end.as_deref().cloned()
     }
 
     /// A connection is over: so many of its messages were lost, and some may have to wait for the
@@ -342,20 +351,18 @@ impl Mailbox {
         let mut inner = self.lock();
         inner.lost += unsent.lost;
         // Which of them are large the next connection says.
-        let large = std::mem::take(&mut inner.large);
-        inner.large_bytes = 0;
+        let chunked = inner.chunked.take().unwrap_or_default();
         inner.peer = None;
         inner.aborted = 0;
-        for message in large.into_iter().rev() {
+        for message in chunked.queue.into_iter().rev() {
             inner.push_front(Outgoing::Message(message));
         }
         for outgoing in unsent.waiting.into_iter().rev() {
             inner.push_front(outgoing);
         }
-        let opening = std::mem::take(&mut inner.opening);
         let closing = inner.close.as_ref().map(|close| Arc::clone(&close.reason));
         drop(inner);
-        for outlet in opening {
+        for outlet in chunked.opening {
             outlet.end(Err(TransferError::Closed));
         }
         self.notify();
@@ -367,10 +374,10 @@ impl Mailbox {
     pub(super) fn finish(&self, reason: CloseReason) -> u64 {
         let mut inner = self.lock();
         inner.clear();
-        inner.end.get_or_insert(reason);
+        inner.end.get_or_insert_with(|| Box::new(reason));
         inner.task = None;
         let lost = std::mem::take(&mut inner.dropped);
-        let opening = std::mem::take(&mut inner.opening);
+        let opening = inner.pop_opening();
         drop(inner);
         for outlet in opening {
             outlet.end(Err(TransferError::Closed));
@@ -397,7 +404,7 @@ impl Mailbox {
 
     /// Waits for the end.
     pub(super) async fn ended(&self) -> CloseReason {
-        self.wait(|inner| inner.end.clone()).await
+        self.wait(|inner| inner.end.as_deref().cloned()).await
     }
 
     /// Waits until `check` has an answer.
@@ -428,8 +435,9 @@ impl Inner {
 
     fn push(&mut self, message: Message, large: bool) {
         if large {
-            self.large_bytes += message.cost();
-            self.large.push_back(message);
+            let chunked = self.chunked.get_or_insert_default();
+            chunked.bytes += message.cost();
+            chunked.queue.push_back(message);
         } else {
             self.bytes += message.cost();
             self.queue.push_back(Outgoing::Message(message));
@@ -443,7 +451,7 @@ impl Inner {
 
     /// Bytes of messages, overhead included.
     pub(super) fn queued_bytes(&self) -> usize {
-        self.bytes + self.large_bytes
+        self.bytes + self.chunked.as_ref().map_or(0, |it| it.bytes)
     }
 
     /// There is a peer: what is queued is sorted by how it goes out.
@@ -466,18 +474,20 @@ impl Inner {
 
     /// Takes the next message that goes out in chunks.
     pub(super) fn pop_large(&mut self) -> Option<Message> {
-        let message = self.large.pop_front()?;
-        self.large_bytes -= message.cost();
-        if self.large.is_empty() {
+        let chunked = self.chunked.as_mut()?;
+        let message = chunked.queue.pop_front()?;
+        chunked.bytes -= message.cost();
+        if chunked.queue.is_empty() {
             // An idle connection holds no buffers.
-            self.large = VecDeque::new();
+            chunked.queue = VecDeque::new();
         }
         Some(message)
     }
 
     /// Takes the streams that were begun.
     pub(super) fn pop_opening(&mut self) -> Vec<Arc<Outlet>> {
-        std::mem::take(&mut self.opening)
+        let chunked = self.chunked.as_mut();
+        chunked.map_or_else(Vec::new, |it| std::mem::take(&mut it.opening))
     }
 
     /// So many messages more, which were waiting, are dropped.
@@ -500,7 +510,8 @@ impl Inner {
 
     /// The reason to close for, once everything queued has been taken.
     pub(super) fn reason_to_close(&self) -> Option<Arc<str>> {
-        let is_drained = self.queue.is_empty() && self.large.is_empty();
+        let is_large = |it: &Chunked| !it.queue.is_empty();
+        let is_drained = self.queue.is_empty() && !self.chunked.as_deref().is_some_and(is_large);
         let may_close = is_drained || planted!("closing loses the tail");
         let close = self.close.as_ref().filter(|_| may_close)?;
         Some(Arc::clone(&close.reason))

@@ -6,7 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::task::Poll;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use super::dial::pause as wait;
@@ -15,8 +15,8 @@ use super::mailbox::Mailbox;
 use super::rt::{Listener, Runtime, Socket};
 use super::server::{HandshakeTurn, Tally};
 use super::unix::SocketFile;
-use super::{Handler, Incoming, Peer, Server, Session, entropy};
-use crate::{CloseReason, Connection, Event, Key, Message, ProtocolError};
+use super::{Handler, HandlerError, Incoming, Peer, Server, Session, entropy};
+use crate::{CloseReason, Connection, Event, Key, ProtocolError};
 
 /// How many events a session handles before it lets others run.
 const EVENTS_PER_POLL: u32 = 64;
@@ -203,6 +203,7 @@ struct Registered<D> {
 
 impl<D> Drop for Registered<D> {
     fn drop(&mut self) {
+        self.handshake = None;
         let reason: Box<str> = "the task of the session was dropped".into();
         let session = &self.session;
         session
@@ -213,82 +214,118 @@ impl<D> Drop for Registered<D> {
 }
 
 /// Runs one connection from its first byte to its last.
-async fn run<R: Runtime, H: Handler>(
+///
+/// What it keeps where it waits is what an idle connection costs: a message that is handled is in a box.
+fn run<R: Runtime, H: Handler>(
     mut link: Box<Link<R>>,
-    registered: Registered<H::Data>,
+    mut registered: Registered<H::Data>,
     handler: Arc<H>,
-) {
-    let mut registered = registered;
-    let mut handshake = registered.handshake.take();
-    let session = &registered.session;
-    let mark = mark(session);
-    let (id, peer) = (session.id(), session.peer());
-    let mut failed = false;
-    let mut count = 0_u32;
-    let reason = loop {
-        let event = poll_fn(|cx| {
-            if session.handled().load(Ordering::SeqCst) >= HANDLED && !link.is_over() {
-                link.poll_io(cx);
-                return Poll::Pending;
+) -> impl Future<Output = ()> + Send {
+    let mark = mark(&registered.session);
+    async move {
+        let session = &registered.session;
+        let mut work = Work(None);
+        let mut failed = false;
+        let mut count = 0_u32;
+        let reason = loop {
+            let poll = |cx: &mut Context<'_>| {
+                if session.handled().load(Ordering::SeqCst) >= HANDLED && !link.is_over() {
+                    link.poll_io(cx);
+                    // Nothing wakes the task of a connection that has just ended.
+                    if !link.is_over() {
+                        return Poll::Pending;
+                    }
+                }
+                let event = link.poll_event(cx, mark);
+                if event.is_pending() {
+                    work = Work(None);
+                }
+                event
+            };
+            let begun = match poll_fn(poll).await {
+                Event::Closed(reason) => break reason,
+                // The session is ending: what its handler has failed at once is not tried again.
+                _ if failed => continue,
+                Event::Message(message) => work.begin(|| handler.message(session, message)),
+                event => {
+                    if let Event::Established { .. } = event {
+                        drop(registered.handshake.take());
+                    }
+                    take(event, &mut link, session, &handler)
+                }
+            };
+            // Each in its turn: what is alive while something is waited for takes room.
+            if let Err(error) = begun {
+                failed = true;
+                close_failed(session, &error);
             }
-            link.poll_event(cx, mark)
-        });
-        let event = event.await;
-        let done = match event {
-            Event::Closed(reason) => break reason,
-            // The session is ending: what its handler has failed at once is not tried again.
-            _ if failed => continue,
-            Event::Established { .. } => {
-                handshake = None;
-                session.set_established(session.server().now(), link.connection());
-                let security = session.security();
-                let key = session.identity().map(tracing::field::display);
-                // Only where it is so: messages are not signed.
-                let trusted = session.is_trusted().then_some(true);
-                tracing::info!(session = %id, %peer, %security, key, trusted, "session established");
-                call(|| handler.connected(session))
+            if let Err(error) = work.finish(&mut link, session).await {
+                failed = true;
+                close_failed(session, &error);
             }
-            Event::Message(message) => handle(&mut link, session, &*handler, message).await,
-            Event::Transfer { id, transfer } => {
-                let incoming = link.accept(id, transfer);
-                let (session, handler) = (session.clone(), Arc::clone(&handler));
-                session.handled().fetch_add(1, Ordering::SeqCst);
-                link.runtime().spawn(receive(session, handler, incoming));
-                Ok(())
-            }
-            Event::Undelivered { size, error, .. } => {
-                tracing::warn!(session = %id, %peer, size, %error, "a message was not delivered");
-                Ok(())
-            }
-            // Of streams, which have handles.
-            Event::Sent { .. } | Event::Aborted { .. } => Ok(()),
-            Event::Error(text) => {
-                warn_seldom!(session.server(), session = %id, %peer, ?text, "the peer reports an error");
-                call(|| handler.error(session, &text))
+            count += 1;
+            if count.is_multiple_of(EVENTS_PER_POLL) {
+                yield_once().await;
             }
         };
-        if let Err(error) = done {
-            failed = true;
-            close_failed(session, &error);
+        drop(registered.handshake.take());
+        end(session, &*handler, &reason);
+    }
+}
+
+/// Takes an event that is neither a message nor the end.
+fn take<R: Runtime, H: Handler>(
+    event: Event,
+    link: &mut Link<R>,
+    session: &Session<H::Data>,
+    handler: &Arc<H>,
+) -> Result<(), String> {
+    let (id, peer) = (session.id(), session.peer());
+    match event {
+        Event::Established { .. } => {
+            session.set_established(session.server().now(), link.connection());
+            let security = session.security();
+            let key = session.identity().map(tracing::field::display);
+            // Only where it is so: messages are not signed.
+            let trusted = session.is_trusted().then_some(true);
+            tracing::info!(session = %id, %peer, %security, key, trusted, "session established");
+            call(|| handler.connected(session))
         }
-        count += 1;
-        if count.is_multiple_of(EVENTS_PER_POLL) {
-            yield_once().await;
+        Event::Transfer { id, transfer } => {
+            let incoming = link.accept(id, transfer);
+            let (session, handler) = (session.clone(), Arc::clone(handler));
+            session.handled().fetch_add(1, Ordering::SeqCst);
+            link.runtime().spawn(receive(session, handler, incoming));
+            Ok(())
         }
-    };
-    drop(handshake);
+        Event::Undelivered { size, error, .. } => {
+            tracing::warn!(session = %id, %peer, size, %error, "a message was not delivered");
+            Ok(())
+        }
+        Event::Error(text) => {
+            warn_seldom!(session.server(), session = %id, %peer, ?text, "the peer reports an error");
+            call(|| handler.error(session, &text))
+        }
+        // The ends of streams have handles; the others are not for here.
+        Event::Sent { .. } | Event::Aborted { .. } | Event::Message(_) | Event::Closed(_) => Ok(()),
+    }
+}
+
+/// The connection of a session is over.
+fn end<H: Handler>(session: &Session<H::Data>, handler: &H, reason: &CloseReason) {
+    let (id, peer) = (session.id(), session.peer());
     session.mailbox().finish(reason.clone());
-    session.server().count_end(session, &reason);
+    session.server().count_end(session, reason);
     if session.is_established() {
         // `Debug` of the reason: a peer's text must not bring control characters into the log.
         tracing::info!(session = %id, %peer, ?reason, "session ended");
-        if let Err(error) = call(|| handler.disconnected(session, &reason)) {
+        if let Err(error) = call(|| handler.disconnected(session, reason)) {
             tracing::error!(session = %id, %peer, %error, "the handler failed");
         }
     } else {
         let hint = match reason {
             CloseReason::Eof { .. } => "; a client that holds another key?",
-            CloseReason::Protocol(ProtocolError::UnknownKey(id)) if id == Key::default().id() => {
+            CloseReason::Protocol(ProtocolError::UnknownKey(id)) if *id == Key::default().id() => {
                 "; a client without a key of its own"
             }
             _ => "",
@@ -362,34 +399,54 @@ async fn yield_once() {
     .await;
 }
 
-/// Lets the handler have a message while the connection goes on.
-async fn handle<R: Runtime, H: Handler>(
-    link: &mut Link<R>,
-    session: &Session<H::Data>,
-    handler: &H,
-    message: Message,
-) -> Result<(), String> {
-    // Called where it is polled: a panic before its first wait is a panic like the others.
-    let mut future = pin!(async move { handler.message(session, message).await });
-    poll_fn(|cx| {
-        match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(cx))) {
-            Ok(Poll::Ready(done)) => {
-                return Poll::Ready(done.map_err(|error| error.to_string()));
-            }
-            Ok(Poll::Pending) => {}
-            Err(panic) => return Poll::Ready(Err(describe(&*panic))),
+/// The handler at work on a message. The box is for the next message too, while messages come.
+struct Work<F>(Option<Pin<Box<Option<F>>>>);
+
+impl<F> Work<F> {
+    /// Lets the handler have a message. A panic before its first wait is a panic like the others.
+    fn begin(&mut self, f: impl FnOnce() -> F) -> Result<(), String> {
+        let future = Some(call(f)?);
+        match &mut self.0 {
+            Some(room) => room.set(future),
+            room => *room = Some(Box::pin(future)),
         }
-        link.poll_io(cx);
-        if session.mailbox().lock().kill {
-            return Poll::Ready(Ok(()));
-        }
-        Poll::Pending
-    })
-    .await
+        Ok(())
+    }
+}
+
+impl<F: Future<Output = Result<(), HandlerError>>> Work<F> {
+    /// What comes of it, if there is any; the connection goes on meanwhile.
+    fn finish<R: Runtime, D>(
+        &mut self,
+        link: &mut Link<R>,
+        session: &Session<D>,
+    ) -> impl Future<Output = Result<(), String>> {
+        poll_fn(|cx| {
+            let Some(room) = &mut self.0 else {
+                return Poll::Ready(Ok(()));
+            };
+            let Some(future) = room.as_mut().as_pin_mut() else {
+                return Poll::Ready(Ok(()));
+            };
+            let done = match catch_unwind(AssertUnwindSafe(|| future.poll(cx))) {
+                Ok(Poll::Ready(done)) => done.map_err(|error| error.to_string()),
+                Ok(Poll::Pending) => {
+                    link.poll_io(cx);
+                    if !session.mailbox().lock().kill {
+                        return Poll::Pending;
+                    }
+                    Ok(())
+                }
+                Err(panic) => Err(describe(&*panic)),
+            };
+            room.set(None);
+            Poll::Ready(done)
+        })
+    }
 }
 
 /// Calls into the handler; a panic becomes an error.
-fn call(f: impl FnOnce()) -> Result<(), String> {
+fn call<T>(f: impl FnOnce() -> T) -> Result<T, String> {
     catch_unwind(AssertUnwindSafe(f)).map_err(|panic| describe(&*panic))
 }
 

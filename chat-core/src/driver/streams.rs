@@ -16,9 +16,12 @@ pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The transfers of one connection that have handles.
+/// The transfers of one connection that have handles. Most connections have none.
 #[derive(Default)]
-pub(super) struct Streams {
+pub(super) struct Streams(Option<Box<Open>>);
+
+#[derive(Default)]
+struct Open {
     sending: Vec<Sending>,
     receiving: Vec<(TransferId, Arc<Inlet>)>,
 }
@@ -33,13 +36,14 @@ struct Sending {
 
 impl Streams {
     pub(super) fn is_empty(&self) -> bool {
-        self.sending.is_empty() && self.receiving.is_empty()
+        self.0.is_none()
     }
 
     /// Whether a message that is complete waits for the connection.
     pub(super) fn has_queued(&self) -> bool {
         let waits = |it: &Sending| !it.finished && it.outlet.is_finished();
-        self.sending.iter().any(waits)
+        let mut sending = self.0.iter().flat_map(|open| &open.sending);
+        sending.any(waits)
     }
 
     /// Takes a message in that begins to arrive.
@@ -50,13 +54,14 @@ impl Streams {
         mailbox: &Arc<Mailbox>,
     ) -> Incoming {
         let incoming = Incoming::new(transfer, Arc::clone(mailbox));
-        self.receiving.push((id, Arc::clone(incoming.inlet())));
+        let receiving = (id, Arc::clone(incoming.inlet()));
+        self.0.get_or_insert_default().receiving.push(receiving);
         incoming
     }
 
     /// Takes over what the application begins to send.
     pub(super) fn begin(&mut self, outlet: Arc<Outlet>) {
-        self.sending.push(Sending {
+        self.0.get_or_insert_default().sending.push(Sending {
             id: None,
             outlet,
             finished: false,
@@ -65,28 +70,35 @@ impl Streams {
 
     /// Moves bytes between the handles and the connection, as far as there is room.
     pub(super) fn pump(&mut self, connection: &mut Connection, now: Instant) {
-        self.sending.retain_mut(|it| !it.pump(connection, now));
-        let receiving = &mut self.receiving;
+        let Some(open) = &mut self.0 else { return };
+        open.sending.retain_mut(|it| !it.pump(connection, now));
+        let receiving = &mut open.receiving;
         receiving.retain(|(id, inlet)| !inlet.take(connection, *id, now, Some(BUFFER)));
-        if self.is_empty() {
-            // An idle connection holds no buffers.
-            *self = Self::default();
-        }
+        self.release();
     }
 
     /// A transfer of this end is over.
     pub(super) fn end(&mut self, id: TransferId, end: Result<(), TransferError>) {
-        if let Some(index) = self.sending.iter().position(|it| it.id == Some(id)) {
-            self.sending.swap_remove(index).outlet.end(end);
+        let Some(open) = &mut self.0 else { return };
+        if let Some(index) = open.sending.iter().position(|it| it.id == Some(id)) {
+            open.sending.swap_remove(index).outlet.end(end);
         }
+        self.release();
+    }
+
+    /// An idle connection holds no buffers.
+    fn release(&mut self) {
+        self.0
+            .take_if(|open| open.sending.is_empty() && open.receiving.is_empty());
     }
 
     /// The connection is over: what it still holds can be read.
     pub(super) fn close(&mut self, connection: &mut Connection, now: Instant) {
-        for it in self.sending.drain(..) {
+        let Some(open) = self.0.take() else { return };
+        for it in open.sending {
             it.outlet.end(Err(TransferError::Closed));
         }
-        for (id, inlet) in self.receiving.drain(..) {
+        for (id, inlet) in open.receiving {
             inlet.take(connection, id, now, None);
             inlet.end(Err(TransferError::Closed));
         }

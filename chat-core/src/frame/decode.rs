@@ -47,10 +47,11 @@ pub(crate) struct Hello {
     pub(crate) json: Vec<u8>,
 }
 
+/// Where in a frame it is: in boxes, for an idle connection keeps room for it.
 enum Stage {
     Fixed,
-    Header(FixedHeader),
-    Content(FixedHeader, Box<Content>),
+    Header(Box<FixedHeader>),
+    Content(Box<(FixedHeader, Content)>),
     Failed(FrameError),
 }
 
@@ -141,7 +142,8 @@ impl Decoder {
         match &self.stage {
             Stage::Fixed => self.head.len(),
             Stage::Header(_) => FIXED_HEADER_LEN + self.head.len(),
-            Stage::Content(fixed, content) => {
+            Stage::Content(frame) => {
+                let (fixed, content) = &**frame;
                 FIXED_HEADER_LEN + fixed.header_len + content.received.len()
             }
             Stage::Failed(_) => 0,
@@ -175,22 +177,32 @@ impl Decoder {
                 Stage::Failed(error) => return Err(error),
                 Stage::Fixed => match self.fixed_header(input)? {
                     None => return Ok(None),
-                    Some(fixed) => self.stage = Stage::Header(fixed),
+                    Some(fixed) => match self.header(&fixed, input)? {
+                        None => {
+                            self.stage = Stage::Header(Box::new(fixed));
+                            return Ok(None);
+                        }
+                        Some(content) => self.stage = Stage::Content(Box::new((fixed, content))),
+                    },
                 },
                 Stage::Header(fixed) => match self.header(&fixed, input)? {
                     None => {
                         self.stage = Stage::Header(fixed);
                         return Ok(None);
                     }
-                    Some(content) => self.stage = Stage::Content(fixed, Box::new(content)),
+                    Some(content) => self.stage = Stage::Content(Box::new((*fixed, content))),
                 },
-                Stage::Content(fixed, mut content) => {
-                    match content.take(&fixed, input) {
+                Stage::Content(mut frame) => {
+                    let (fixed, content) = &mut *frame;
+                    match content.take(fixed, input) {
                         None => {
-                            self.stage = Stage::Content(fixed, content);
+                            self.stage = Stage::Content(frame);
                             return Ok(None);
                         }
-                        Some(bytes) => return self.finish(&fixed, *content, bytes).map(Some),
+                        Some(bytes) => {
+                            let (fixed, content) = *frame;
+                            return self.finish(&fixed, content, bytes).map(Some);
+                        }
                     };
                 }
             }
