@@ -75,8 +75,8 @@ pub struct Stats {
     pub bytes_received: u64,
     /// Bytes taken by the transport.
     pub bytes_sent: u64,
-    /// Bytes of contents that were hashed to be sent. With `sec`, those of up to 32 bytes need not be, and what was hashed before, because it
-    /// was received or is [sent to many](Message::hashed), is not hashed again; where the
+    /// Bytes of contents that were hashed to be sent. With `sec`, those of up to 32 bytes are not, nor
+    /// what was hashed before, because it was received or is [sent to many](Message::hashed); where the
     /// [channel is trusted](Config::trust_channel), nothing is after the handshake.
     pub bytes_hashed: u64,
     /// How often the peer had sent more than [`Config::message_rate`] or [`Config::byte_rate`] allows.
