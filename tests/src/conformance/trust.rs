@@ -74,8 +74,9 @@ pub async fn only_a_unix_socket_is_trusted<A: Adapter>(world: World<A>) {
     assert!(session.identity().is_some());
     let before = (session.stats().bytes_hashed, client.stats().bytes_hashed);
     talk(&client).await;
+    // What goes back was hashed when it came, or is too short to be.
     let hashed = session.stats().bytes_hashed - before.0;
-    assert_eq!(hashed == 0, trusted, "{hashed} bytes");
+    assert_eq!(hashed, 0, "{hashed} bytes");
     let hashed = client.stats().bytes_hashed - before.1;
     assert_eq!(hashed == 0, trusted, "{hashed} bytes");
     client.close("enough").await;
