@@ -115,7 +115,7 @@ pub struct Message {
     digests: Digests,
 }
 
-/// What is known of the SHA-256 of a content.
+/// What is known of the digest of a content.
 #[derive(Clone)]
 enum Digests {
     None,

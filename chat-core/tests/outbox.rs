@@ -5,7 +5,7 @@ mod support;
 use chat_core::frame::FrameKind;
 use chat_core::{Config, ContentType, Event, Message, Role, SendError, State};
 
-use support::chunk::{begin, data, every_extension, negotiated, said};
+use support::chunk::{begin, data, every_extension, negotiated, noise, said};
 use support::{Pair, START, Solo, frame, kinds, no_timers, whole};
 
 const ROLES: [Role; 2] = [Role::Client, Role::Server];
@@ -320,6 +320,42 @@ fn only_a_ping_is_answered() {
             solo.feed(&frame(FrameKind::Heartbeat, content));
             assert_eq!(solo.sent(), [], "{content:?}");
             assert_eq!(solo.events(), []);
+        }
+    }
+}
+
+#[test]
+fn answers_beside_a_long_message_of_which_some_has_left_keep_their_order() {
+    let mut extensions = every_extension();
+    extensions.chunk = None;
+    for role in ROLES {
+        // What is left then is about as much as may have its place: there is room for one answer, or for
+        // none, and the next finds what did not have any.
+        for taken in (25_000..29_000).step_by(7) {
+            let config = no_timers().sec(false).chunks(false);
+            let mut solo = negotiated(role, config, extensions);
+            solo.sent_bytes();
+            let long = noise(100_000, 1);
+            solo.send(Message::binary(long.clone()));
+            let ping = frame(FrameKind::Heartbeat, "ping");
+            solo.feed(&ping);
+            let mut stream = solo.take(taken);
+            for _ in 0..3 {
+                solo.feed(&ping);
+            }
+            solo.send(Message::text("short"));
+            stream.extend(solo.sent_bytes().concat());
+            let frames = whole(&stream).frames;
+            let expected = [
+                FrameKind::Message,
+                FrameKind::Heartbeat,
+                FrameKind::Heartbeat,
+                FrameKind::Heartbeat,
+                FrameKind::Heartbeat,
+                FrameKind::Message,
+            ];
+            assert_eq!(kinds(&frames), expected, "{role:?}, {taken}");
+            assert!(frames[0].content == long && frames[5].content == "short");
         }
     }
 }

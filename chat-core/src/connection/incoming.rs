@@ -185,7 +185,7 @@ impl Connection {
         self.read_digested(now, id).map(|(read, _)| read)
     }
 
-    /// The same with the SHA-256 of the piece, if it is known.
+    /// The same with the digest of the piece, if that is known.
     pub(crate) fn read_digested(
         &mut self,
         now: Instant,

@@ -148,7 +148,9 @@ impl Outbox {
         let queued = Queued { frame, sort };
         self.add_cost(queued.cost(), sort);
         let is_control = sort.is_control();
-        if is_control && self.ahead && self.key.is_none() && self.placed.len() > 1 {
+        // Others may have no place yet because they found no room beside a long frame: those go first.
+        let may_insert = self.key.is_none() && self.controls == 0;
+        if is_control && may_insert && self.ahead && self.placed.len() > 1 {
             self.insert(queued);
         } else if self.queue.is_empty() && self.may_place(queued.frame.len()) {
             // Most are: an idle connection, which only asks and answers, has no queue.

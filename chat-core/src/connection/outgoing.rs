@@ -260,7 +260,7 @@ impl Connection {
         self.write_piece(now, id, bytes.into())
     }
 
-    /// The same of bytes whose SHA-256 may be known.
+    /// The same of bytes whose digest may be known.
     pub(crate) fn write_piece(
         &mut self,
         now: Instant,

@@ -33,7 +33,8 @@ impl<D> Server<D> {
     /// copies may still be under way.
     ///
     /// The source is slowed to the pace of the fastest receiver. One that falls more than 48 MiB
-    /// behind, in all messages together, loses its copy and is told; the others do not notice. To a
+    /// behind, in all messages together, loses its copy and is told, or is closed if it has no room even for
+    /// that; the others do not notice. To a
     /// session that takes no messages in pieces it goes as one frame if it fits; otherwise that
     /// session gets a text message that says what it missed. No more than 96 MiB are put together
     /// for such sessions at a time.
@@ -104,7 +105,7 @@ struct Copy<D> {
 impl<D> Copies<D> {
     fn add(&mut self, session: Session<D>, transfer: &Transfer) {
         if session.mailbox().streaming() > LAG {
-            return tell_missed(&session, transfer);
+            return tell_too_slow(&session, transfer);
         }
         let changed = Arc::clone(&self.changed);
         match session.mailbox().open(transfer.clone(), changed) {
@@ -112,12 +113,12 @@ impl<D> Copies<D> {
             Err(OpenError::Unsupported) => {
                 let max = session.max_message();
                 if transfer.size().is_some_and(|size| size > max) {
-                    tell_missed(&session, transfer);
+                    tell_too_large(&session, transfer);
                 } else {
                     self.plain.push(session);
                 }
             }
-            Err(OpenError::TooLarge { .. }) => tell_missed(&session, transfer),
+            Err(OpenError::TooLarge { .. }) => tell_too_large(&session, transfer),
             // It is closing.
             Err(_) => {}
         }
@@ -145,9 +146,9 @@ impl<D> Copies<D> {
             while let Some(copy) = self.streams.get_mut(index) {
                 if copy.stream.outlet().session_lag() > LAG {
                     let Copy { session, stream } = self.streams.swap_remove(index);
-                    // Of what has not begun an abort would tell it nothing.
+                    // Of what has not begun an abort tells it nothing. Rather twice than never.
                     if stream.sent() == 0 {
-                        tell_missed(&session, transfer);
+                        tell_too_slow(&session, transfer);
                     }
                     stream.cancel(TOO_SLOW);
                 } else if copy.stream.push(piece.clone()).is_err() {
@@ -168,7 +169,7 @@ impl<D> Copies<D> {
         self.plain.retain(|session| {
             let fits = room && len as u64 <= session.max_message();
             if !fits {
-                tell_missed(session, transfer);
+                tell_too_large(session, transfer);
             }
             fits
         });
@@ -238,16 +239,26 @@ fn lag(stream: &SendStream) -> u64 {
     stream.written() - stream.sent()
 }
 
-/// Tells a session what it does not get.
-fn tell_missed<D>(session: &Session<D>, transfer: &Transfer) {
+/// Tells a session what is too large for it.
+fn tell_too_large<D>(session: &Session<D>, transfer: &Transfer) {
     let size = match transfer.size() {
         Some(size) => format!("{size} bytes"),
         None => format!("more than {} bytes", session.max_message()),
     };
-    let name = match transfer.file_name() {
-        Some(name) => format!(" ({name})"),
-        None => String::new(),
-    };
+    session.tell_too_large(&format!("{size} of {}", describe(transfer)));
+}
+
+/// Tells a session what it does not get because it is too far behind.
+fn tell_too_slow<D>(session: &Session<D>, transfer: &Transfer) {
+    let size = transfer.size().map(|size| format!("{size} bytes of "));
+    let what = size.unwrap_or_default() + &describe(transfer);
+    session.tell_missed(&what, TOO_SLOW);
+}
+
+fn describe(transfer: &Transfer) -> String {
     let content_type = transfer.content_type();
-    session.tell_missed(&format!("{size} of {content_type}{name}"));
+    match transfer.file_name() {
+        Some(name) => format!("{content_type} ({name})"),
+        None => content_type.to_string(),
+    }
 }

@@ -126,7 +126,7 @@ impl Incoming {
         self.inlet.refuse(reason);
     }
 
-    /// The next piece, and its SHA-256 if it is known.
+    /// The next piece, and its digest if that is known.
     pub(super) async fn next_piece(&mut self) -> Option<Result<Piece, TransferError>> {
         poll_fn(|cx| self.poll_piece(cx)).await
     }

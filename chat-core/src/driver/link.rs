@@ -40,7 +40,7 @@ pub(super) struct Link<R: Runtime> {
     socket: Option<Socket<R>>,
     runtime: R,
     mailbox: Arc<Mailbox>,
-    sleep: R::Sleep,
+    sleep: Option<R::Sleep>,
     /// When `sleep` fires: no later than the next deadline.
     armed: Option<Instant>,
     /// Bytes that were read and that the connection did not take yet.
@@ -94,7 +94,7 @@ impl<R: Runtime> Link<R> {
     ) -> Box<Self> {
         let sent_before = mailbox.lock().sent();
         Box::new(Self {
-            sleep: runtime.sleep(),
+            sleep: None,
             connection,
             socket: Some(socket),
             runtime,
@@ -205,8 +205,10 @@ impl<R: Runtime> Link<R> {
         let mut progress = self.write(cx, now);
         progress |= self.read(cx, now);
         progress |= self.keep_time(cx, now);
-        self.pump(now);
         self.publish();
+        if self.pump(now) {
+            self.publish();
+        }
         if self.is_over() {
             debug_assert!(
                 self.connection.poll_transmit(&mut [&[]]) == 0
@@ -223,9 +225,11 @@ impl<R: Runtime> Link<R> {
         progress
     }
 
-    /// Does what there is to do for the messages that have handles.
-    fn pump(&mut self, now: Instant) {
+    /// Does what there is to do for the messages that have handles. True if there are any.
+    fn pump(&mut self, now: Instant) -> bool {
+        let mut any = !self.streams.is_empty();
         while let Some(notice) = self.connection.poll_notice() {
+            any = true;
             match notice {
                 Event::Sent { id } => self.streams.end(id, Ok(())),
                 Event::Aborted { id, error } => self.streams.end(id, Err(error)),
@@ -235,6 +239,7 @@ impl<R: Runtime> Link<R> {
         if !self.streams.is_empty() {
             self.streams.pump(&mut self.connection, now);
         }
+        any
     }
 
     /// What the peer takes, when that is known and the mailbox does not know it yet.
@@ -497,17 +502,17 @@ impl<R: Runtime> Link<R> {
         let close_by = self.close_by.filter(|_| !self.closing);
         let due = self.connection.poll_timeout().into_iter().chain(close_by);
         let Some(due) = due.min() else {
-            if self.armed.take().is_some() {
-                // Whoever has nothing to wait for holds no timer.
-                self.sleep = self.runtime.sleep();
-            }
+            // Whoever has nothing to wait for holds no timer.
+            self.armed = None;
+            self.sleep = None;
             return false;
         };
         // A deadline that moved away is looked at when the timer fires, not before.
         let armed = *self
             .armed
             .insert(self.armed.map_or(due, |armed| armed.min(due)));
-        if self.sleep.poll_until(cx, armed).is_pending() {
+        let sleep = self.sleep.get_or_insert_with(|| self.runtime.sleep());
+        if sleep.poll_until(cx, armed).is_pending() {
             return false;
         }
         self.armed = None;

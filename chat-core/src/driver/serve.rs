@@ -439,8 +439,9 @@ impl<F: Future<Output = Result<(), HandlerError>>> Work<F> {
                 }
                 Err(panic) => Err(describe(&*panic)),
             };
-            room.set(None);
-            Poll::Ready(done)
+            // What the handler kept in it may panic, too.
+            let dropped = call(|| room.set(None));
+            Poll::Ready(done.and(dropped))
         })
     }
 }

@@ -177,7 +177,7 @@ impl<D> Session<D> {
             Err(SendError::Full(_)) => self.close_slow(),
             Err(SendError::TooLarge(message)) => {
                 let (size, of) = (message.content().len(), message.content_type());
-                self.tell_missed(&format!("{size} bytes of {of}"));
+                self.tell_too_large(&format!("{size} bytes of {of}"));
             }
             // It is closing.
             Err(_) => {}
@@ -191,11 +191,15 @@ impl<D> Session<D> {
         self.abort(SLOW_CONSUMER);
     }
 
-    /// Tells the client about a message that is too large for it. An error would make some clients
-    /// leave.
-    pub(super) fn tell_missed(&self, what: &str) {
+    /// Tells the client about a message that is too large for it.
+    pub(super) fn tell_too_large(&self, what: &str) {
         let max = self.max_message();
-        let text = format!("[a message was left out: {what}; this client takes up to {max} bytes]");
+        self.tell_missed(what, &format!("this client takes up to {max} bytes"));
+    }
+
+    /// Tells the client about a message that it does not get. An error would make some clients leave.
+    pub(super) fn tell_missed(&self, what: &str, why: &str) {
+        let text = format!("[a message was left out: {what}; {why}]");
         // A client may take so little that not even that fits.
         if let Err(SendError::Full(_)) = self.send(Message::text(text)) {
             self.close_slow();

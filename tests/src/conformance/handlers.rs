@@ -1,7 +1,9 @@
 //! What a handler can do, and what it can do wrong.
 
+use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use chat_core::driver::{Echo, Handler, HandlerError, Relay, Session};
@@ -153,13 +155,72 @@ pub async fn a_panicking_handler_ends_its_session_only<A: Adapter>(world: World<
     ends_its_session_only(world, "panic").await;
 }
 
+/// And one when its future is dropped, which is done.
+pub async fn a_handler_that_panics_afterwards_ends_its_session_only<A: Adapter>(world: World<A>) {
+    let ends = Arc::default();
+    let handler = Brittle(Fragile {
+        ends: Arc::clone(&ends),
+    });
+    ends_only_one(world, handler, &ends, "panic afterwards").await;
+}
+
+/// A handler whose futures may panic when they are dropped.
+struct Brittle(Fragile);
+
+struct Bomb<F>(Pin<Box<F>>, bool);
+
+impl<F: Future> Future for Bomb<F> {
+    type Output = F::Output;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
+        self.0.as_mut().poll(cx)
+    }
+}
+
+impl<F> Drop for Bomb<F> {
+    fn drop(&mut self) {
+        assert!(!self.1, "as told by the test");
+    }
+}
+
+impl Handler for Brittle {
+    type Data = ();
+
+    fn message(
+        &self,
+        session: &Session,
+        message: Message,
+    ) -> impl Future<Output = Result<(), HandlerError>> + Send {
+        let goes_off = message.as_text() == Some("panic afterwards");
+        let answer = async move {
+            if goes_off {
+                return Ok(());
+            }
+            self.0.message(session, message).await
+        };
+        Bomb(Box::pin(answer), goes_off)
+    }
+
+    fn disconnected(&self, session: &Session, reason: &CloseReason) {
+        self.0.disconnected(session, reason);
+    }
+}
+
 async fn ends_its_session_only<A: Adapter>(world: World<A>, order: &str) {
     let ends = Arc::default();
-    let server = world
-        .serve(Fragile {
-            ends: Arc::clone(&ends),
-        })
-        .await;
+    let handler = Fragile {
+        ends: Arc::clone(&ends),
+    };
+    ends_only_one(world, handler, &ends, order).await;
+}
+
+async fn ends_only_one<A: Adapter>(
+    world: World<A>,
+    handler: impl Handler<Data = ()>,
+    ends: &Mutex<Vec<CloseReason>>,
+    order: &str,
+) {
+    let server = world.serve(handler).await;
     let victim = world.connect(&server).await;
     let other = world.connect(&server).await;
     victim.send(Message::text(order)).await.unwrap();

@@ -210,6 +210,7 @@ macro_rules! conformance {
                 handlers: session_has_data, counters_and_times, sessions_are_listed_and_found,
                     broadcast_counts_its_receivers, session_is_closed_with_a_reason,
                     a_failing_handler_ends_its_session_only, a_panicking_handler_ends_its_session_only,
+                    a_handler_that_panics_afterwards_ends_its_session_only,
                     a_waiting_handler_does_not_stop_heartbeats, an_echo_with_the_smallest_outbox,
                     a_closing_handler_keeps_its_last_words;
                 ends: graceful_stop_tells_everybody, half_close_is_real, stop_does_not_wait_for_ever,
