@@ -431,9 +431,9 @@ impl Shelf {
 /// Adds a part to what has arrived, of which `wanted` bytes are still to come.
 pub(crate) fn append(received: &mut BytesMut, part: &[u8], wanted: usize) {
     if received.capacity() - received.len() < part.len() {
-        // Double, but never past what is still to come.
-        let more = part.len().max(received.len()).min(wanted);
-        received.reserve(more);
+        // Four times what is here, for growing copies, but never past what is still to come.
+        let here = received.len() + part.len();
+        received.reserve((4 * here - received.len()).min(wanted));
     }
     received.extend_from_slice(part);
 }
