@@ -3,8 +3,8 @@
 //!
 //! Most frames of a session have the JSON header of the one before. What does not change with them fills
 //! one block, what changes fits into the next with its padding, so a code costs two compressions. A MAC of
-//! any length would copy its buffers and states for each frame, and overwrite them again: that takes
-//! longer than the hashing.
+//! any length would copy its buffers and states for each frame, and overwrite them again, which takes
+//! nearly as long as the hashing.
 
 use hmac::digest::CtOutput;
 use sha2::Sha256;
