@@ -1,5 +1,7 @@
 //! What the application asks for: messages, and the end.
 
+use alloc::boxed::Box;
+
 use bytes::BytesMut;
 
 use super::{Connection, Leaving, Phase, Sort, State};
